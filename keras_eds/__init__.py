@@ -1,0 +1,1 @@
+"""Embedding dimension search for Keras."""
