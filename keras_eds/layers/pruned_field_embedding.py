@@ -1,0 +1,238 @@
+"""An embedding whose table is narrower than the vectors that it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import constraints, initializers, ops, regularizers
+
+from keras_eds.backend.lookup import lookup
+
+COMBINERS = ("mean", "sqrtn", "sum")
+
+
+@keras.saving.register_keras_serializable(package="keras_eds")
+class PrunedFieldEmbedding(keras.layers.Layer):
+    """Looks ids up in a narrow table and projects the rows to full width.
+
+    `output = embeddings[ids] @ projection + constant`, with `embeddings` of
+    shape `(input_dim, kept_dim)`, `projection` (the alignment) of shape
+    `(kept_dim, output_dim)` and `constant` of shape `(output_dim,)`. With
+    `kept_dim == 0` the field is dropped: every id has the vector `constant`.
+
+    Args:
+        input_dim: Number of ids.
+        kept_dim: Width of the table, from 0 to `output_dim`.
+        output_dim: Width of the output. Defaults to `kept_dim`, which needs no
+            projection.
+        use_constant: Whether to add a trainable constant. Defaults to `False`.
+        embeddings_initializer: Initializer of the table. Defaults to `"uniform"`.
+        projection_initializer: Initializer of the projection. Defaults to
+            `"glorot_uniform"`.
+        embeddings_regularizer: Regularizer of the table. Defaults to `None`.
+        embeddings_constraint: Constraint on the table. Defaults to `None`.
+        mask_zero: Whether id 0 is padding to be masked, as in
+            `keras.layers.Embedding`. Defaults to `False`.
+        combiner: `"mean"`, `"sum"` or `"sqrtn"`: reduces the last axis of
+            inputs of rank 2 and more, as in `keras_rs.layers.EmbedReduce`.
+            Defaults to `None`: no reduction.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+
+    Input shape: integers of any shape `(batch, ...)`.
+    Output shape: the input's shape with `output_dim` appended; with a
+    `combiner`, in place of the last axis.
+
+    Raises:
+        ValueError: If a size is out of range or the combiner unknown.
+
+    Example:
+
+    >>> layer = keras_eds.layers.PrunedFieldEmbedding(1000, 4, output_dim=32)
+    >>> layer(np.array([[1, 2, 3]])).shape
+    (1, 3, 32)
+
+    Reference:
+        Qu et al., Single-shot Embedding Dimension Search in Recommender System,
+        SIGIR 2022 (alignment of mixed dimensions).
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        kept_dim: int,
+        output_dim: int | None = None,
+        use_constant: bool = False,
+        embeddings_initializer: Any = "uniform",
+        projection_initializer: Any = "glorot_uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        combiner: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        output_dim = kept_dim if output_dim is None else output_dim
+        _check_sizes(input_dim, kept_dim, output_dim)
+        if combiner is not None and combiner not in COMBINERS:
+            raise ValueError(
+                f"`combiner` must be None or one of {COMBINERS}. "
+                f"Received: combiner={combiner!r}. Choose one of these."
+            )
+        self.input_dim = input_dim
+        self.kept_dim = kept_dim
+        self.output_dim = output_dim
+        self.use_constant = use_constant
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.projection_initializer = initializers.get(projection_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = mask_zero
+        self.combiner = combiner
+        self.supports_masking = mask_zero
+        self.autocast = False
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether the narrow rows are projected."""
+        return 0 < self.kept_dim < self.output_dim
+
+    def build(self, input_shape: Any = None) -> None:
+        self.embeddings = None
+        self.projection = None
+        self.constant = None
+        if self.kept_dim:
+            self.embeddings = self.add_weight(
+                name="embeddings",
+                shape=(self.input_dim, self.kept_dim),
+                initializer=self.embeddings_initializer,
+                regularizer=self.embeddings_regularizer,
+                constraint=self.embeddings_constraint,
+            )
+        if self.has_projection:
+            self.projection = self.add_weight(
+                name="projection",
+                shape=(self.kept_dim, self.output_dim),
+                initializer=self.projection_initializer,
+            )
+        if self.use_constant:
+            self.constant = self.add_weight(
+                name="constant", shape=(self.output_dim,), initializer="zeros"
+            )
+
+    def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
+        ids = inputs
+        if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
+            ids = ops.cast(ids, "int32")
+        scale = self._scale(ids, weights)
+        if self.kept_dim == 0:
+            return self._only_constant(ids, scale)
+        rows = lookup(self.embeddings, ids, self.compute_dtype)
+        # Reduce first: the narrow rows are the cheaper ones.
+        rows = rows if scale is None else self._reduce(rows, scale)
+        if self.projection is not None:
+            rows = ops.matmul(rows, ops.cast(self.projection, self.compute_dtype))
+        if self.constant is not None:
+            constant = ops.cast(self.constant, self.compute_dtype)
+            rows = rows + self._reduced_constant(constant, scale)
+        return rows
+
+    def _scale(self, ids: Any, weights: Any) -> Any:
+        """The weight of each looked-up row in its sum, or None without one."""
+        if self.combiner is None:
+            if weights is not None:
+                raise ValueError(
+                    "`weights` need a `combiner`. Received: combiner=None. Give "
+                    f"combiner=... to layer {self.name!r} or call it without weights."
+                )
+            return None
+        dtype = self.compute_dtype
+        single = len(ids.shape) <= 1
+        if single and (weights is None or self.combiner != "sum"):
+            return None
+        scale = ops.ones(ops.shape(ids), dtype) if weights is None else weights
+        scale = ops.cast(scale, dtype)
+        if single or self.combiner == "sum":
+            return scale
+        total = scale if self.combiner == "mean" else ops.square(scale)
+        total = ops.sum(total, axis=-1, keepdims=True)
+        total = total if self.combiner == "mean" else ops.sqrt(total)
+        return ops.divide_no_nan(scale, total)
+
+    @staticmethod
+    def _reduce(rows: Any, scale: Any) -> Any:
+        rows = rows * ops.expand_dims(scale, -1)
+        return rows if len(rows.shape) <= 2 else ops.sum(rows, axis=-2)
+
+    @staticmethod
+    def _reduced_constant(constant: Any, scale: Any) -> Any:
+        if scale is None:
+            return constant
+        total = scale if len(scale.shape) <= 1 else ops.sum(scale, axis=-1)
+        return ops.expand_dims(total, -1) * constant
+
+    def _only_constant(self, ids: Any, scale: Any) -> Any:
+        shape = ops.shape(ids)
+        if self.combiner is not None and len(ids.shape) > 1:
+            shape = shape[:-1]
+        zeros = ops.zeros((*shape, self.output_dim), dtype=self.compute_dtype)
+        if self.constant is None:
+            return zeros
+        constant = ops.cast(self.constant, self.compute_dtype)
+        return zeros + self._reduced_constant(constant, scale)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(
+        self, input_shape: Any, weights_shape: Any = None
+    ) -> tuple[int | None, ...]:
+        reduced = self.combiner is not None and len(input_shape) > 1
+        leading = input_shape[:-1] if reduced else input_shape
+        return (*leading, self.output_dim)
+
+    def compute_output_spec(
+        self, inputs: Any, weights: Any = None, training: Any = None
+    ) -> keras.KerasTensor:
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def quantize(self, mode: str, **kwargs: Any) -> None:
+        """Not supported yet."""
+        raise NotImplementedError(
+            f"Layer {self.name!r} (PrunedFieldEmbedding) cannot be quantized. "
+            f"Received: mode={mode!r}. Leave it out with `filters`."
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()
+        config.update(
+            input_dim=self.input_dim,
+            kept_dim=self.kept_dim,
+            output_dim=self.output_dim,
+            use_constant=self.use_constant,
+            embeddings_initializer=initializers.serialize(self.embeddings_initializer),
+            projection_initializer=initializers.serialize(self.projection_initializer),
+            embeddings_regularizer=regularizers.serialize(self.embeddings_regularizer),
+            embeddings_constraint=constraints.serialize(self.embeddings_constraint),
+            mask_zero=self.mask_zero,
+            combiner=self.combiner,
+        )
+        return config
+
+
+def _check_sizes(input_dim: int, kept_dim: int, output_dim: int) -> None:
+    sizes = {"input_dim": input_dim, "kept_dim": kept_dim, "output_dim": output_dim}
+    for name, value in sizes.items():
+        least = 0 if name == "kept_dim" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer of at least {least}. "
+                f"Received: {name}={value!r}. For a dropped field give kept_dim=0 "
+                "and output_dim=..."
+            )
+    if kept_dim > output_dim:
+        raise ValueError(
+            "`kept_dim` must be at most `output_dim`. Received: "
+            f"kept_dim={kept_dim}, output_dim={output_dim}. Lower kept_dim."
+        )

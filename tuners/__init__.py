@@ -1,0 +1,1 @@
+"""KerasTuner side of the library."""
