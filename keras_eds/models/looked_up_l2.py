@@ -40,8 +40,7 @@ class LookedUpL2(keras.layers.Layer):
         super().__init__(**kwargs)
         if l2 < 0:
             raise ValueError(
-                f"`l2` must be at least 0. Received: l2={l2}. "
-                "Use 0 for no penalty."
+                f"`l2` must be at least 0. Received: l2={l2}. Use 0 for no penalty."
             )
         self.supports_masking = True
         self.l2 = float(l2)
