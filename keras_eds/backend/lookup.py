@@ -1,4 +1,4 @@
-"""Reads rows of a table without ever copying the table."""
+"""Reads rows of a table without ever copying or casting the table."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend import AutocastScope
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    def lookup(table: keras.Variable, ids: Any, dtype: str) -> Any:
-        """Rows `ids` of `table`, as `dtype`.
-
-        `keras.ops.take` reads the whole variable first; a gather on the
-        variable's handle does not, and its gradient has the touched rows only.
-        """
-        with keras.src.backend.AutocastScope(None):
-            value = table.value
-        return tf.cast(tf.nn.embedding_lookup(value, ids), dtype)
+    def _gather(table: Any, ids: Any) -> Any:
+        # `keras.ops.take` reads the whole variable first. A gather on its handle
+        # does not, and has a gradient of the touched rows only.
+        return tf.nn.embedding_lookup(table, ids)
 
 else:
 
-    def lookup(table: keras.Variable, ids: Any, dtype: str) -> Any:
-        """Rows `ids` of `table`, as `dtype`."""
-        return ops.cast(ops.take(table, ids, axis=0), dtype)
+    def _gather(table: Any, ids: Any) -> Any:
+        return ops.take(table, ids, axis=0)
+
+
+def lookup(table: keras.Variable, ids: Any, dtype: str) -> Any:
+    """Rows `ids` of `table`, as `dtype`."""
+    # Under mixed precision Keras casts a variable whenever it is read: the whole
+    # table for a few rows.
+    with AutocastScope(None):
+        rows = _gather(table.value, ids)
+    return ops.cast(rows, dtype)

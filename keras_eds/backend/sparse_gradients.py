@@ -9,19 +9,52 @@ import keras
 import tensorflow as tf
 
 
-def deduplicate(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """Adds up the slices of a gradient that belong to the same row.
+def sum_at_every_slice(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Gives every slice the sum of all slices of its row.
 
     Args:
         gradient: slices `values` of shape `(n, ...)` for the rows `indices` of
             shape `(n,)`; a row may come more than once.
 
     Returns:
-        The same gradient with every row at most once.
+        Slices of the same shapes and rows. Whatever is computed from them and
+        then written is the same for every slice of a row.
     """
-    rows, position = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+    position, sums = _sum_by_row(gradient)
+    return _with_values(gradient, tf.gather(sums, position))
+
+
+def sum_at_first_slice(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Moves the sum of all slices of a row to its first slice, zero to the rest.
+
+    The slices stand for the same dense gradient as before, and now have its norm
+    and its entries.
+
+    Args:
+        gradient: as for `sum_at_every_slice`.
+
+    Returns:
+        Slices of the same shapes and rows.
+    """
+    position, sums = _sum_by_row(gradient)
+    slices = tf.range(tf.size(position))
+    first = tf.math.unsorted_segment_min(slices, position, tf.size(position))
+    is_first = tf.equal(tf.gather(first, position), slices)
+    is_first = tf.reshape(is_first, [-1] + [1] * (len(sums.shape) - 1))
+    values = tf.gather(sums, position)
+    return _with_values(gradient, tf.where(is_first, values, tf.zeros_like(values)))
+
+
+def _sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
+    # As many segments as slices, most of them empty: the number of distinct rows
+    # would be a shape that XLA has to guess, and computes wrongly with.
+    _, position = tf.unique(gradient.indices)
+    sums = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(position))
+    return position, sums
+
+
+def _with_values(gradient: tf.IndexedSlices, values: tf.Tensor) -> tf.IndexedSlices:
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
 class SparseRowUpdates:
@@ -37,8 +70,8 @@ class SparseRowUpdates:
         """Updates the slots of `rows`; returns what to subtract from the rows.
 
         Args:
-            rows: distinct row numbers, shape `(n,)`.
-            gradient: their gradients, shape `(n, ...)`.
+            rows: row numbers, shape `(n,)`. One may come more than once.
+            gradient: their gradients, shape `(n, ...)`, equal for equal rows.
             variable: the `tf.Variable` being trained.
             learning_rate: scalar in the variable's dtype.
         """
@@ -49,7 +82,7 @@ class SparseRowUpdates:
         return tf.gather(_native(variable), rows)
 
     def write_rows(self, variable: Any, rows: Any, values: Any) -> None:
-        """Overwrites rows of a variable; `rows` must be distinct."""
+        """Overwrites rows of a variable; equal `rows` need equal `values`."""
         _native(variable).scatter_update(tf.IndexedSlices(values, rows))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -57,17 +90,16 @@ class SparseRowUpdates:
         if not _is_sparse(gradient):
             super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
             return
-        # Replicas' slices are joined before this point, so rows repeat again
-        # even where clipping has already added up the slices of one replica.
-        gradient = deduplicate(tf.cast(gradient, variable.dtype))
+        # Here, after the slices of all replicas have been joined.
+        gradient = sum_at_every_slice(tf.cast(gradient, variable.dtype))
         rows = gradient.indices
         rate = keras.ops.cast(learning_rate, variable.dtype)
         step = self.row_step(rows, gradient.values, variable, rate)
+        old = self.read_rows(variable, rows)
         optimizer: Any = self
         if optimizer.weight_decay is not None and optimizer._use_weight_decay(variable):
-            decay = keras.ops.cast(optimizer.weight_decay, variable.dtype)
-            step += self.read_rows(variable, rows) * decay * rate
-        _native(variable).scatter_sub(tf.IndexedSlices(step, rows))
+            step += old * keras.ops.cast(optimizer.weight_decay, variable.dtype) * rate
+        self.write_rows(variable, rows, old - step)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Applies gradients, dense or sparse, one for each variable."""
@@ -93,11 +125,9 @@ class SparseRowUpdates:
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         optimizer: Any = self
-        if not (
-            optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
-        ):
+        if not (optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm):
             return grads
-        grads = [deduplicate(g) if _is_sparse(g) else g for g in grads]
+        grads = [sum_at_first_slice(g) if _is_sparse(g) else g for g in grads]
         if optimizer.global_clipnorm and optimizer.global_clipnorm > 0:
             return list(tf.clip_by_global_norm(grads, optimizer.global_clipnorm)[0])
         return super()._clip_gradients(grads)  # type: ignore[misc, no-any-return]
@@ -111,7 +141,7 @@ class _DivisibleSlices(tf.IndexedSlices):  # type: ignore[misc]
         return cls(gradient.values, gradient.indices, gradient.dense_shape)
 
     def __truediv__(self, divisor: Any) -> tf.IndexedSlices:
-        return tf.IndexedSlices(self.values / divisor, self.indices, self.dense_shape)
+        return _with_values(self, self.values / divisor)
 
 
 def _is_sparse(gradient: Any) -> bool:

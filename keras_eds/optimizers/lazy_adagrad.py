@@ -10,7 +10,7 @@ from keras_eds.optimizers.row_optimizer import RowOptimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class LazyAdagrad(RowOptimizer, keras.optimizers.Adagrad):
+class LazyAdagrad(RowOptimizer, keras.optimizers.Adagrad):  # type: ignore[misc]
     """Adagrad whose step on an embedding table costs the batch's rows only.
 
     For each row `r` in the batch, with `g` the sum of all its gradients:
@@ -40,6 +40,8 @@ class LazyAdagrad(RowOptimizer, keras.optimizers.Adagrad):
 
     Example:
 
+    >>> import keras
+    >>> from keras_eds.optimizers import LazyAdagrad
     >>> model = keras.Sequential([keras.layers.Embedding(1000, 8)])
     >>> model.compile(optimizer=LazyAdagrad(learning_rate=0.1), loss="mse")
 

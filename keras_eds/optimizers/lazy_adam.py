@@ -10,7 +10,7 @@ from keras_eds.optimizers.row_optimizer import RowOptimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class LazyAdam(RowOptimizer, keras.optimizers.Adam):
+class LazyAdam(RowOptimizer, keras.optimizers.Adam):  # type: ignore[misc]
     """Adam whose step on an embedding table costs the batch's rows only.
 
     For each row `r` in the batch, with `g` the sum of all its gradients and `t`
@@ -64,6 +64,8 @@ class LazyAdam(RowOptimizer, keras.optimizers.Adam):
 
     Example:
 
+    >>> import keras
+    >>> from keras_eds.optimizers import LazyAdam
     >>> model = keras.Sequential([keras.layers.Embedding(1000, 8)])
     >>> model.compile(optimizer=LazyAdam(learning_rate=0.01), loss="mse")
 

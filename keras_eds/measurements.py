@@ -1,0 +1,83 @@
+"""What one pass over the data tells about every field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from keras_eds import archive
+
+_FORMAT = "keras_eds.measurements"
+
+
+@dataclass(frozen=True, eq=False)
+class FieldMeasurement:
+    """Moments of a field's looked-up vectors e and of their gradients g = dL/de.
+
+    Args:
+        gate_abs: Shape `(output_dim,)`: sum over batches of |dL/dgate|.
+        gate_sum: Shape `(output_dim,)`: sum over batches of dL/dgate.
+        mean: Shape `(output_dim,)`: E[e]; zeros where vectors are added up.
+        second_moment: Shape `(output_dim, output_dim)`: E[e e^T].
+        gradient_moment: Shape `(output_dim, output_dim)`: sum of g g^T.
+        lookups: Number of vectors looked up.
+    """
+
+    gate_abs: np.ndarray
+    gate_sum: np.ndarray
+    mean: np.ndarray
+    second_moment: np.ndarray
+    gradient_moment: np.ndarray
+    lookups: float
+
+    def covariance(self) -> np.ndarray:
+        """E[(e - mean) (e - mean)^T], `(output_dim, output_dim)`."""
+        return self.second_moment - np.outer(self.mean, self.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements(Mapping[str, FieldMeasurement]):
+    """The measurements of every field, by name."""
+
+    by_field: Mapping[str, FieldMeasurement]
+
+    def __getitem__(self, name: str) -> FieldMeasurement:
+        return self.by_field[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_field)
+
+    def __len__(self) -> int:
+        return len(self.by_field)
+
+    def is_finite(self) -> bool:
+        """Whether no NaN and no infinity was measured."""
+        return all(
+            bool(np.all(np.isfinite(getattr(measured, field.name))))
+            for measured in self.by_field.values()
+            for field in fields(FieldMeasurement)
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the measurements to a file."""
+        arrays = {
+            f"{index}/{field.name}": np.asarray(getattr(measured, field.name))
+            for index, measured in enumerate(self.by_field.values())
+            for field in fields(FieldMeasurement)
+        }
+        archive.write(path, _FORMAT, {"names": list(self.by_field)}, arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Measurements:
+        """Reads what `save` wrote."""
+        meta, arrays = archive.read(path, _FORMAT)
+        names = [field.name for field in fields(FieldMeasurement)]
+        return cls(
+            {
+                name: FieldMeasurement(**{n: arrays[f"{index}/{n}"] for n in names})
+                for index, name in enumerate(meta["names"])
+            }
+        )

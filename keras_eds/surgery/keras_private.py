@@ -1,0 +1,147 @@
+"""Every use of Keras's private API in this room, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from keras.src.trainers.data_adapters import get_data_adapter
+from keras.src.trainers.trainer import Trainer
+
+# A Functional graph finds its layers through these: they stay with the object.
+_GRAPH_ATTRIBUTES = ("_inbound_nodes", "_outbound_nodes")
+_COMPILED_FUNCTIONS = ("train_function", "test_function", "predict_function")
+
+
+def become(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Turns `old` into `new` and keeps its identity.
+
+    A built layer is referred to from graphs, attributes, lists and dicts that
+    no walk can reach alike; changing the object itself reaches them all.
+    """
+    kept = {k: old.__dict__[k] for k in _GRAPH_ATTRIBUTES if k in old.__dict__}
+    old.__dict__.clear()
+    old.__dict__.update(new.__dict__)
+    old.__dict__.update(kept)
+    # `Layer.__new__` binds these to the object that is given up here.
+    for name in ("build", "quantize"):
+        old.__dict__.pop(name, None)
+    object.__setattr__(old, "__class__", new.__class__)
+
+
+def child_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that `layer` holds itself, in the order they were added."""
+    return list(layer._layers)
+
+
+def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """`model` and every layer inside, each once."""
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def add_variable(
+    layer: keras.layers.Layer, name: str, shape: Sequence[int], **kwargs: Any
+) -> keras.Variable:
+    """Adds a float32 variable of zeros to a built layer."""
+    kwargs = {"initializer": "zeros", "autocast": False, **kwargs}
+    variable = keras.Variable(shape=tuple(shape), dtype="float32", name=name, **kwargs)
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        layer._track_variable(variable)
+    finally:
+        if locked:
+            layer._tracker.lock()
+    return variable
+
+
+def remove_variable(layer: keras.layers.Layer, variable: keras.Variable) -> None:
+    """Takes off what `add_variable` added."""
+    layer._untrack_variable(variable)
+
+
+def table_variable(layer: keras.layers.Embedding) -> keras.Variable:
+    """The variable behind `layer.embeddings`."""
+    return layer._embeddings
+
+
+def refresh(model: keras.Model) -> None:
+    """Makes a changed model forget what was derived from its old variables."""
+    for name in _COMPILED_FUNCTIONS:
+        if hasattr(model, name):
+            setattr(model, name, None)
+    if keras.backend.backend() == "torch":
+        for layer in all_layers(model):
+            if "_torch_params" in layer._modules:
+                layer._track_variables()
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any] | None:
+    """The arguments of the last `compile`, as objects.
+
+    None where the class has a `compile` of its own, whose arguments only
+    `get_compile_config` knows.
+    """
+    if type(model).compile != Trainer.compile:
+        return None
+    arguments = dict(model._compile_config.config)
+    arguments["auto_scale_loss"] = model.optimizer is not arguments["optimizer"]
+    return arguments
+
+
+@contextmanager
+def training_with(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, eager: bool
+) -> Iterator[None]:
+    """Lets `model.fit` use another optimizer for a while, without recompiling."""
+    old_optimizer = model.optimizer
+    old_settings = (model.run_eagerly, model.jit_compile, model.steps_per_execution)
+    old_stop = model.stop_training
+    try:
+        _set_optimizer(model, optimizer)
+        if eager:
+            model.run_eagerly, model.jit_compile = True, False
+            model.steps_per_execution = 1
+        refresh(model)
+        yield
+    finally:
+        _set_optimizer(model, old_optimizer)
+        model.run_eagerly, model.jit_compile, model.steps_per_execution = old_settings
+        model.stop_training = old_stop
+        refresh(model)
+
+
+def _set_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    # Past the tracker: the optimizer is no part of the model's saved state here.
+    locked = model._tracker.locked
+    model._tracker.unlock()
+    try:
+        model.optimizer = optimizer
+    finally:
+        if locked:
+            model._tracker.lock()
+
+
+def compiled_loss_exists(model: keras.Model) -> bool:
+    """Whether `compile` was given a loss."""
+    return getattr(model, "_compile_loss", None) is not None
+
+
+def batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
+    """The batches that `fit(**data)` would see, as NumPy, and how many there are.
+
+    Args:
+        data: `x`, `y`, `sample_weight`, `batch_size`, `steps_per_epoch`.
+    """
+    adapter = get_data_adapter(
+        x=data.get("x"),
+        y=data.get("y"),
+        sample_weight=data.get("sample_weight"),
+        batch_size=data.get("batch_size"),
+        steps_per_epoch=data.get("steps_per_epoch"),
+        shuffle=False,
+    )
+    number = data.get("steps_per_epoch") or adapter.num_batches
+    return iter(adapter.get_numpy_iterator()), number

@@ -1,0 +1,215 @@
+"""Finds every embedding table of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_eds.errors import FieldError
+from keras_eds.field import Field
+from keras_eds.surgery import keras_private
+
+Filters = str | Sequence[str] | Callable[[Field], bool] | None
+
+_REVERSIBLE = getattr(keras.layers, "ReversibleEmbedding", ())
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A field and the layer that holds its table.
+
+    Args:
+        field: Name and shape of the table.
+        layer: The embedding layer.
+        rebuilt_by_graph: Whether every model around the layer is restored from
+            its graph of layers, so that a saved file names this very layer.
+    """
+
+    field: Field
+    layer: keras.layers.Embedding
+    rebuilt_by_graph: bool
+
+
+def find_fields(model: keras.Model, filters: Filters = None) -> list[Field]:
+    """Finds every embedding table of a model.
+
+    Tables are looked for in Functional, Sequential, nested and subclassed
+    models, in attributes, lists and dicts; a table that several inputs share is
+    one field.
+
+    Args:
+        model: A Keras model.
+        filters: Which tables: a regular expression (searched for in the name),
+            a list of names or of regular expressions, or a function of a
+            `Field`. Defaults to `None`: all.
+
+    Returns:
+        The fields, in the order of the model's layers.
+
+    Raises:
+        FieldError: If there is no table, none passes `filters`, or one that
+            passes cannot be searched.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.layers.Embedding(100, 8, name="word")])
+    >>> keras_eds.find_fields(model)
+    [Field(name='word', input_dim=100, output_dim=8, itemsize=4)]
+    """
+    return [site.field for site in find_sites(model, filters)]
+
+
+def find_sites(model: keras.Model, filters: Filters = None) -> list[Site]:
+    """Like `find_fields`, with the layers."""
+    if not isinstance(model, keras.Model):
+        raise FieldError(
+            "`model` must be a Keras model. "
+            f"Received: model={model!r} of type {type(model).__name__}. "
+            "Pass a keras.Model, or build one first."
+        )
+    found = list(_walk(model, "", True, set()))
+    if not found:
+        raise FieldError(
+            "`model` must have an embedding table (keras.layers.Embedding or "
+            f"keras_rs.layers.EmbedReduce). Received: model {model.name!r} with "
+            f"layers {[layer.name for layer in model.layers][:10]}. "
+            "If the model is not built yet, call it on one batch first."
+        )
+    chosen = _choose(found, filters)
+    for site in chosen:
+        refuse_unsupported(site)
+    _refuse_shared_variables(chosen)
+    return chosen
+
+
+def _walk(
+    parent: keras.layers.Layer, prefix: str, by_graph: bool, seen: set[int]
+) -> Iterator[Site]:
+    by_graph = by_graph and _is_plain_graph(parent)
+    names = {} if _is_graph(parent) else _attribute_names(parent)
+    taken: set[str] = set()
+    for child in keras_private.child_layers(parent):
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        name = _distinct(names.get(id(child), child.name), taken)
+        if isinstance(child, keras.layers.Embedding):
+            yield Site(_field(child, prefix + name), child, by_graph)
+        else:
+            yield from _walk(child, f"{prefix}{name}/", by_graph, seen)
+
+
+def _is_graph(layer: keras.layers.Layer) -> bool:
+    functional = getattr(layer, "inputs", None) is not None
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and functional
+    )
+
+
+def _is_plain_graph(layer: keras.layers.Layer) -> bool:
+    # A Functional subclass with an `__init__` of its own is rebuilt by that.
+    return _is_graph(layer) and type(layer).__module__.startswith("keras.")
+
+
+def _attribute_names(layer: keras.layers.Layer) -> dict[int, str]:
+    names: dict[int, str] = {}
+
+    def visit(value: Any, name: str) -> None:
+        if isinstance(value, keras.layers.Layer):
+            names.setdefault(id(value), name)
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                visit(item, f"{name}_{key}")
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                visit(item, f"{name}_{index}")
+
+    for name, value in vars(layer).items():
+        if not name.startswith("_") or isinstance(value, keras.layers.Layer):
+            visit(value, name.lstrip("_"))
+    return names
+
+
+def _distinct(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    taken.add(candidate)
+    return candidate
+
+
+def _field(layer: keras.layers.Embedding, name: str) -> Field:
+    itemsize = {"float64": 8, "float16": 2, "bfloat16": 2}.get(layer.variable_dtype, 4)
+    return Field(name, layer.input_dim, layer.output_dim, itemsize)
+
+
+def _choose(sites: list[Site], filters: Filters) -> list[Site]:
+    if filters is None:
+        return sites
+    if callable(filters):
+        chosen = [site for site in sites if filters(site.field)]
+    else:
+        patterns = [filters] if isinstance(filters, str) else list(filters)
+        try:
+            chosen = [s for s in sites if any(_matches(p, s.field.name) for p in patterns)]
+        except re.error as error:
+            raise FieldError(
+                "`filters` must be valid regular expressions. "
+                f"Received: filters={filters!r} ({error}). Escape special characters."
+            ) from error
+    if not chosen:
+        raise FieldError(
+            "`filters` must pass at least one table. "
+            f"Received: filters={filters!r}, which passes none of "
+            f"{[site.field.name for site in sites]}. Widen it."
+        )
+    return chosen
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return pattern == name or re.search(pattern, name) is not None
+
+
+def refuse_unsupported(site: Site) -> None:
+    """Raises for tables that cannot be made narrow without being wrong."""
+    layer, name = site.layer, site.field.name
+    reason = None
+    if isinstance(layer, _REVERSIBLE):
+        reason = "is tied to an output layer (ReversibleEmbedding)"
+    elif layer.quantization_mode is not None:
+        reason = f"is quantized ({layer.quantization_mode})"
+    elif layer.lora_enabled or layer.lora_rank:
+        reason = "has LoRA enabled"
+    elif type(layer).call is not keras.layers.Embedding.call and not is_reducing(layer):
+        reason = f"is a {type(layer).__name__} with a `call` of its own"
+    if reason is not None:
+        raise FieldError(
+            "`model` must have plain embedding tables. "
+            f"Received: table {name!r}, which {reason}. "
+            "Leave it out with `filters`, or search before that change."
+        )
+
+
+def is_reducing(layer: keras.layers.Layer) -> bool:
+    """Whether the layer is `keras_rs.layers.EmbedReduce`."""
+    module = type(layer).__module__
+    return type(layer).__name__ == "EmbedReduce" and module.startswith("keras_rs.")
+
+
+def _refuse_shared_variables(sites: Sequence[Site]) -> None:
+    owners: dict[int, str] = {}
+    for site in sites:
+        if not site.layer.built:
+            continue
+        key = id(keras_private.table_variable(site.layer))
+        if key in owners:
+            raise FieldError(
+                "`model` must have one layer a table. Received: layers "
+                f"{owners[key]!r} and {site.field.name!r}, which hold the same "
+                "variable. Call one layer on both inputs instead."
+            )
+        owners[key] = site.field.name
