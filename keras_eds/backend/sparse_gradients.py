@@ -46,8 +46,9 @@ def sum_at_first_slice(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
 
 
 def _sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
-    # As many segments as slices, most of them empty: the number of distinct rows
-    # would be a shape that XLA has to guess, and computes wrongly with.
+    # As many segments as slices, some of them empty. The number of distinct rows
+    # is not known to XLA, and a second `tf.unique` on rows so shortened counts
+    # their padding as rows.
     _, position = tf.unique(gradient.indices)
     sums = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(position))
     return position, sums

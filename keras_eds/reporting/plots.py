@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +40,17 @@ def plot_sizes(plan: DimensionPlan, path: str | Path | None = None) -> Figure:
         and one for the kept ones, in the model's order from the top.
     """
     shown = _widest(plan)
-    figure, axes = _canvas(7.2, 1.25 + 0.27 * max(3, len(shown)))
+    figure, axes = _canvas(7.2, 1.25 + 0.27 * max(2, len(shown)))
     places = np.arange(len(shown))
     full = [p.field.output_dim for p in shown]
     axes.barh(places, full, height=0.72, color=_FULL, label="original")
     kept = [p.kept_dim for p in shown]
     axes.barh(places, kept, height=0.72, color=_KEPT, label="kept")
-    for place, field_plan in zip(places, shown, strict=True):
+    for place, field_plan in enumerate(shown):
         _label_sizes(axes, place, field_plan)
     axes.set_yticks(places, [_shorten(p.name) for p in shown], parse_math=False)
-    # Room for a few fields keeps single bars from filling the picture.
-    axes.set_ylim(max(3, len(shown)) - 0.4, -0.6)
+    # Room for two fields keeps a single bar from filling the picture.
+    axes.set_ylim(max(2, len(shown)) - 0.4, -0.6)
     axes.set_xlim(0, 1.12 * max(full, default=1))
     axes.xaxis.set_visible(False)
     axes.spines[:].set_visible(False)
@@ -89,11 +91,11 @@ def plot_points(
 ) -> Figure:
     """Draws what `plot_scores` draws, from points alone."""
     figure, axes = _canvas(7.2, 4.4)
-    points = sorted(points, key=lambda p: p.share)
+    points = [p for p in sorted(points, key=lambda p: p.share) if isfinite(p.score)]
     shares = _positive([p.share for p in points])
     ends: list[tuple[float, str, str]] = []
     full = next((p.full_score for p in points if p.full_score is not None), None)
-    if full is not None:
+    if full is not None and isfinite(full):
         axes.axhline(full, color=_QUIET, ls=(0, (5, 3)), lw=1.3, label="full size")
         ends.append((full, f"full size {full:.4f}", _QUIET))
     before = [np.nan if p.score_before is None else p.score_before for p in points]
@@ -103,14 +105,15 @@ def plot_points(
         (after, _KEPT, "retrained"),
     ):
         if np.isfinite(scores).any():
-            style = {"mfc": "white"} if scores is before else {}
-            axes.plot(shares, scores, "o-", color=colour, label=name, lw=1.8, **style)
+            face = "white" if scores is before else colour
+            axes.plot(shares, scores, "o-", color=colour, mfc=face, lw=1.8, label=name)
             ends.append((np.asarray(scores)[np.isfinite(scores)][-1], name, colour))
     _share_axis(axes, shares)
     _label_points(axes, points, shares)
     _label_ends(axes, ends)
     order = "higher" if direction == "max" else "lower"
-    _title(axes, f"{objective} ({order} is better)", "against the bytes kept")
+    note = "by the bytes kept; the points are labelled with their budgets"
+    _title(axes, f"{objective} ({order} is better)", note)
     return _save(figure, path)
 
 
@@ -125,9 +128,11 @@ def to_image(figure: Figure) -> np.ndarray:
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     # No pyplot: nothing global, no display, and safe in any thread.
-    figure = Figure((width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure((width, height), dpi=_DPI, layout=layout, facecolor="white")
     axes = figure.add_subplot(facecolor="white")
     axes.tick_params(length=0, labelcolor=_TEXT, labelsize=9)
     return figure, axes
@@ -157,8 +162,10 @@ def _widest(plan: DimensionPlan) -> list[FieldPlan]:
 
 
 def _shorten(name: str) -> str:
-    # The end of a path tells more than its beginning.
-    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = (_LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _label_sizes(axes: Axes, place: int, plan: FieldPlan) -> None:
@@ -206,15 +213,23 @@ def _label_points(
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Names the lines at the right edge, pushed apart where they are close."""
     low, high = axes.get_ylim()
-    heights: list[float] = []
-    for value, text, colour in sorted(ends):
-        height = (value - low) / (high - low)
-        height = max(height, heights[-1] + 0.06) if heights else height
-        heights.append(height)
+    ends = sorted(ends)
+    heights = _spread([(value - low) / (high - low) for value, _, _ in ends], 0.06)
+    for height, (_, text, colour) in zip(heights, ends, strict=True):
         axes.annotate(
             text, (1, height), (6, 0), xycoords="axes fraction",
             textcoords="offset points", va="center", fontsize=9, color=colour,
         )  # fmt: skip
+
+
+def _spread(heights: list[float], gap: float) -> list[float]:
+    """Ascending heights, moved apart until neighbours are `gap` away."""
+    for _ in range(100):
+        for low, high in pairwise(range(len(heights))):
+            missing = max(0.0, gap - (heights[high] - heights[low]))
+            heights[low] -= missing / 2
+            heights[high] += missing / 2
+    return heights
 
 
 def _halo() -> list[Any]:

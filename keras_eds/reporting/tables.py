@@ -96,7 +96,7 @@ def space_table(
         max_rows: Most fields that get a row of their own. Defaults to 64.
     """
     shown, folded = _fold(fields, max_rows)
-    rows = [
+    rows: list[_Row] = [
         (f.name, f"{f.input_dim:,}", str(f.output_dim), format_bytes(f.num_bytes))
         for f in shown
     ]
@@ -105,8 +105,10 @@ def space_table(
         size = format_bytes(total_bytes(folded))
         rows.append((_more(folded), f"{ids:,}", _span(folded), size))
     ids = sum(f.input_dim for f in fields)
-    total = ("total", f"{ids:,}", "", format_bytes(total_bytes(fields)))
-    limits = [(f"budget {b.label}", "", "", _limit(b, fields)) for b in budgets]
+    total: _Row = ("total", f"{ids:,}", "", format_bytes(total_bytes(fields)))
+    limits: list[_Row] = [
+        (f"budget {b.label}", "", "", _limit(b, fields)) for b in budgets
+    ]
     return _table(_SPACE_HEADER, [rows, [total], limits])
 
 

@@ -128,7 +128,9 @@ def _attribute_names(layer: keras.layers.Layer) -> dict[int, str]:
             for index, item in enumerate(value):
                 visit(item, f"{name}_{index}")
 
-    for name, value in vars(layer).items():
+    # PyTorch keeps submodules apart from the other attributes.
+    attributes = {**vars(layer), **vars(layer).get("_modules", {})}
+    for name, value in attributes.items():
         if not name.startswith("_") or isinstance(value, keras.layers.Layer):
             visit(value, name.lstrip("_"))
     return names

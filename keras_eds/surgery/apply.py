@@ -1,0 +1,223 @@
+"""Makes a model's tables as small as a plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_eds.errors import FieldError, PlanError
+from keras_eds.layers import PrunedFieldEmbedding
+from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.compact_model import remember_layers
+from keras_eds.surgery.copying import compile_like, copy_model
+from keras_eds.surgery.measure import strategy_scope
+from keras_eds.surgery.sites import Site, find_sites, is_reducing, refuse_unsupported
+
+Values = Literal["kept", "fresh"]
+Alignment = Literal["plan", "random"]
+
+
+def apply_plan(
+    model: keras.Model,
+    plan: DimensionPlan,
+    values: Values = "kept",
+    alignment: Alignment = "plan",
+    in_place: bool = False,
+) -> keras.Model:
+    """Gives a model tables that are physically as small as the plan says.
+
+    Each table E becomes `E @ encoder`, followed by the trainable alignment
+    `decoder` and `constant` of its `FieldPlan`. With the defaults, the outputs
+    are those of the model with `FieldPlan.masked` behind every lookup.
+
+    Args:
+        model: A built Keras model.
+        plan: Which tables, and how wide. Tables that it does not name stay.
+        values: `"kept"` starts from the model's values, `"fresh"` draws the
+            narrow tables from the old ones' initializers. Defaults to `"kept"`.
+        alignment: `"plan"` starts from the plan's decoder and constant,
+            `"random"` from a Glorot-uniform projection. Defaults to `"plan"`.
+        in_place: Whether to change `model` itself; otherwise a copy is changed.
+            Defaults to `False`.
+
+    Returns:
+        The changed model, compiled as `model` is, with a new optimizer state.
+
+    Raises:
+        PlanError: If the plan does not belong to the model.
+        FieldError: If a table of the plan cannot be made narrow.
+
+    Example:
+
+    >>> plan = keras_eds.DimensionPlan.of_sizes(fields, {"user": 4, "item": 8})
+    >>> small = keras_eds.apply_plan(model, plan)
+    """
+    _check_options(values, alignment)
+    pairs = match(model, plan)
+    for site, _ in pairs:
+        refuse_unsupported(site)
+    if not in_place:
+        model = copy_model(model)
+        pairs = match(model, plan)
+    changed = [(site, kept) for site, kept in pairs if not kept.is_full]
+    with strategy_scope(model):
+        layers = [_narrow(site, kept, values, alignment) for site, kept in changed]
+    for (site, _), layer in zip(changed, layers, strict=True):
+        keras_private.become(site.layer, layer)
+    keras_private.refresh(model)
+    if getattr(model, "compiled", False):
+        compile_like(model, model)
+    remember_layers(model, [site for site, _ in changed])
+    verify(model, pairs)
+    return model
+
+
+def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, FieldPlan]]:
+    """Pairs every field of the plan with its table in the model.
+
+    By name; where a name is not found, and as many tables of the same shapes
+    stand in the same order, by order: Keras numbers unnamed layers anew whenever
+    a model is built.
+    """
+    names = {kept.name for kept in plan}
+    sites = [s for s in find_sites(model, lambda f: True)]
+    by_name = {site.field.name: site for site in sites}
+    if names <= set(by_name):
+        pairs = [(by_name[kept.name], kept) for kept in plan]
+    elif len(sites) == len(plan):
+        pairs = list(zip(sites, plan, strict=True))
+    else:
+        raise PlanError(
+            "`plan` must name tables of `model`. Received: "
+            f"{sorted(names - set(by_name))}, but the model has {sorted(by_name)}. "
+            "Use the plan with the model that it was made for."
+        )
+    for site, kept in pairs:
+        here, there = site.field, kept.field
+        same = (here.input_dim, here.output_dim) == (there.input_dim, there.output_dim)
+        if not same:
+            raise PlanError(
+                "`plan` must have the shapes of the model's tables. Received: "
+                f"{there} for table {here}. Use the plan with the model it is for."
+            )
+        if not site.layer.built:
+            raise FieldError(
+                f"`model` must be built. Received: unbuilt table {here.name!r}. "
+                "Call the model on one batch first."
+            )
+        if site.layer.embeddings_constraint is not None and kept.columns is None:
+            raise FieldError(
+                "`plan` must keep columns where a table has a constraint, which a "
+                f"rotation would break. Received: a subspace for {here.name!r}. "
+                "Search with basis='columns' or leave the table out with `filters`."
+            )
+    return pairs
+
+
+def _check_options(values: str, alignment: str) -> None:
+    for name, value, allowed in (
+        ("values", values, ("kept", "fresh")),
+        ("alignment", alignment, ("plan", "random")),
+    ):
+        if value not in allowed:
+            raise PlanError(
+                f"`{name}` must be one of {allowed}. Received: {name}={value!r}. "
+                "Choose one of these."
+            )
+
+
+def _narrow(
+    site: Site, kept: FieldPlan, values: Values, alignment: Alignment
+) -> PrunedFieldEmbedding:
+    old = site.layer
+    layer = PrunedFieldEmbedding(
+        input_dim=old.input_dim,
+        kept_dim=kept.kept_dim,
+        output_dim=old.output_dim,
+        use_constant=kept.constant is not None,
+        embeddings_initializer=old.embeddings_initializer,
+        embeddings_regularizer=old.embeddings_regularizer,
+        embeddings_constraint=old.embeddings_constraint,
+        mask_zero=old.mask_zero and not is_reducing(old),
+        combiner=old.combiner if is_reducing(old) else None,
+        name=old.name,
+        dtype=old.dtype_policy,
+        trainable=old.trainable,
+    )
+    # Layout maps and checkpoints know a table by its path.
+    scope = keras_private.table_variable(old).path.rsplit("/", 1)[0]
+    if values == "fresh" and not _can_draw(old, kept.kept_dim):
+        layer.embeddings_initializer = keras.initializers.get("uniform")
+    with keras.name_scope(scope):
+        layer.build(None)
+    _set_values(layer, old, kept, values, alignment)
+    return layer
+
+
+def _can_draw(old: keras.layers.Embedding, kept_dim: int) -> bool:
+    # An initializer that holds a whole table can only give that table.
+    try:
+        old.embeddings_initializer((2, max(1, kept_dim)))
+    except Exception:
+        return False
+    return True
+
+
+def _set_values(
+    layer: PrunedFieldEmbedding,
+    old: keras.layers.Embedding,
+    kept: FieldPlan,
+    values: Values,
+    alignment: Alignment,
+) -> None:
+    if layer.embeddings is not None and values == "kept":
+        layer.embeddings.assign(_encoded(old, kept))
+    if layer.projection is not None and alignment == "plan":
+        layer.projection.assign(kept.decoder)
+    if layer.constant is not None and (alignment == "plan" or not kept.kept_dim):
+        layer.constant.assign(kept.constant)
+
+
+def _encoded(old: keras.layers.Embedding, kept: FieldPlan) -> np.ndarray:
+    table = np.asarray(ops.convert_to_numpy(keras_private.table_variable(old)))
+    if kept.columns is not None:
+        return table[:, list(kept.columns)]
+    return np.asarray(table.astype("float64") @ kept.encoder)
+
+
+def verify(model: keras.Model, pairs: Sequence[tuple[Site, FieldPlan]]) -> None:
+    """Checks that what stands in the model now is what the plan promised.
+
+    Raises:
+        FieldError: If a table is missing, or has other than the promised size.
+    """
+    present = {id(layer) for layer in keras_private.all_layers(model)}
+    known: set[int] = {id(variable) for variable in model.variables}
+    for site, kept in pairs:
+        variables = list(site.layer.variables)
+        count = sum(int(np.prod(v.shape)) for v in variables)
+        missing = id(site.layer) not in present or not all(
+            id(variable) in known for variable in variables
+        )
+        if missing or count != kept.num_parameters():
+            raise FieldError(
+                f"Table {kept.name!r} must have {kept.num_parameters()} values in the "
+                f"model after surgery. Received: {count}, "
+                f"{'not ' if missing else ''}reachable from the model. Hold the layer "
+                "in an attribute, list or dict of the model."
+            )
+
+
+def masked_outputs(kept: FieldPlan, vectors: Any) -> Any:
+    """`FieldPlan.masked` on tensors of any backend."""
+    encoder = ops.convert_to_tensor(kept.encoder, dtype="float32")
+    decoder = ops.convert_to_tensor(kept.decoder, dtype="float32")
+    outputs = ops.matmul(ops.matmul(vectors, encoder), decoder)
+    if kept.constant is None:
+        return outputs
+    return outputs + ops.convert_to_tensor(kept.constant, dtype="float32")

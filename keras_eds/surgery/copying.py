@@ -1,0 +1,83 @@
+"""Copies of a user's model, compiled as it is."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_eds.errors import FieldError
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.measure import strategy_scope
+
+
+def copy_model(model: keras.Model) -> keras.Model:
+    """A second model with the same layers, weights and compile settings.
+
+    The copy goes through a `.keras` file in a temporary folder, so that weights,
+    vocabularies and build state come along for every kind of layer. Optimizer
+    and metric state start anew.
+
+    Raises:
+        FieldError: If the model cannot be saved and loaded.
+    """
+    objects = custom_objects(model)
+    try:
+        with tempfile.TemporaryDirectory() as folder, strategy_scope(model):
+            path = Path(folder) / "model.keras"
+            model.save(path)
+            copy = keras.saving.load_model(
+                path, custom_objects=objects, compile=False, safe_mode=False
+            )
+    except Exception as error:
+        raise FieldError(
+            "`model` must be a model that Keras can save and load, since a search "
+            "trains copies of it. Received: "
+            f"model {model.name!r} of type {type(model).__name__}, which raised "
+            f"{type(error).__name__}: {error}. Give it a complete `get_config`, or "
+            "pass a function that builds and compiles the model."
+        ) from error
+    if getattr(model, "compiled", False):
+        compile_like(model, copy)
+    return copy
+
+
+def custom_objects(model: keras.Model) -> dict[str, Any]:
+    """The classes of all layers that are not Keras's own, by the names in a file."""
+    found: dict[str, Any] = {}
+    for layer in keras_private.all_layers(model):
+        cls = type(layer)
+        if not cls.__module__.startswith("keras."):
+            found[cls.__name__] = cls
+            found[keras.saving.get_registered_name(cls)] = cls
+    return found
+
+
+def compile_like(source: keras.Model, target: keras.Model) -> None:
+    """Compiles `target` with the settings of `source`, and state of its own."""
+    arguments = keras_private.compile_arguments(source)
+    with keras.saving.custom_object_scope(custom_objects(source)), strategy_scope(source):
+        if arguments is None:
+            target.compile_from_config(source.get_compile_config())
+            return
+        arguments = {key: _renewed(value) for key, value in arguments.items()}
+        target.compile(**arguments)
+
+
+def _renewed(value: Any) -> Any:
+    """A copy without state of optimizers and metrics; anything else as it is."""
+    if isinstance(value, dict):
+        return {key: _renewed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_renewed(item) for item in value)
+    if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
+        scope: dict[str, Any] = {type(value).__name__: type(value)}
+        for argument in vars(value).values():
+            if inspect.isfunction(argument):
+                scope[argument.__name__] = argument
+        with keras.saving.custom_object_scope(scope):
+            return type(value).from_config(value.get_config())
+    return value

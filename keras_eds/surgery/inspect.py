@@ -1,0 +1,115 @@
+"""Runs the first batches through a model and looks how its tables are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_eds.errors import DataError, FieldError
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.sites import Site, find_sites
+
+FIRST_BATCHES = 2
+
+
+def inspect_batches(model: keras.Model, data: Mapping[str, Any]) -> None:
+    """Refuses ids out of range, and tables that are read past their layer.
+
+    A table that `call` reads directly, as in `ops.matmul(x, table.embeddings)`,
+    would not go through a gate or a mask, and its width could not change.
+
+    Args:
+        model: A Keras model, built or not; it is built on the first batch.
+        data: `x`, `y`, `sample_weight`, `batch_size` as in `fit`.
+
+    Raises:
+        DataError: If there is no batch, or an id is out of range.
+        FieldError: If a table is read directly.
+    """
+    batches, _ = keras_private.batches(dict(data))
+    seen = 0
+    for batch in islice(batches, FIRST_BATCHES):
+        x = batch[0] if isinstance(batch, tuple | list) else batch
+        if not model.built:
+            model(x, training=False)
+        _inspect(model, find_sites(model, lambda f: True), x)
+        seen += 1
+    if not seen:
+        raise DataError(
+            "`x` must hold at least one batch. Received: no batch. Pass data that is "
+            "not empty and can be read again."
+        )
+
+
+def _inspect(model: keras.Model, sites: Sequence[Site], x: Any) -> None:
+    tables = {
+        id(keras_private.table_variable(site.layer)): site.field.name for site in sites
+    }
+    scope = _ReadRecorder(tables)
+    with ExitStack() as stack:
+        for site in sites:
+            stack.enter_context(_watched(site, scope))
+        stack.enter_context(scope)
+        model(x, training=False)
+    if scope.read_directly:
+        raise FieldError(
+            "`model` must read its tables through their layers alone. Received: "
+            f"{sorted(scope.read_directly)}, read directly in the `call` of the model "
+            "or of one of its layers. Leave them out with `filters`, or call the "
+            "layer on ids instead."
+        )
+
+
+class _ReadRecorder(keras.StatelessScope):  # type: ignore[misc]
+    """Notes which variables are read while no lookup is under way."""
+
+    def __init__(self, tables: Mapping[int, str]) -> None:
+        super().__init__()
+        self._tables = tables
+        self.depth = 0
+        self.read_directly: set[str] = set()
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        if self.depth == 0 and id(variable) in self._tables:
+            self.read_directly.add(self._tables[id(variable)])
+        return super().get_current_value(variable)
+
+
+@contextmanager
+def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
+    lookup = site.layer.call
+
+    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_range(site, inputs)
+        scope.depth += 1
+        try:
+            return lookup(inputs, *args, **kwargs)
+        finally:
+            scope.depth -= 1
+
+    site.layer.call = call
+    try:
+        yield
+    finally:
+        site.layer.__dict__.pop("call", None)
+
+
+def _check_range(site: Site, inputs: Any) -> None:
+    if type(inputs).__name__ in ("SparseTensor", "RaggedTensor", "BCOO"):
+        return
+    ids = np.asarray(ops.convert_to_numpy(inputs))
+    if ids.size == 0:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= site.field.input_dim:
+        raise DataError(
+            f"`x` must hold ids from 0 to {site.field.input_dim - 1} for table "
+            f"{site.field.name!r}. Received: ids from {low} to {high}. Raise the "
+            "table's input_dim, or map unknown ids to one that is reserved for them."
+        )
