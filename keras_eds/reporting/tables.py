@@ -43,11 +43,14 @@ def plan_table(
 
     >>> plan = DimensionPlan.of_sizes([Field("user", 1000, 8)], {"user": 8})
     >>> print(to_text(plan_table(plan)))
-     field     ids   dims             bytes
-    ────────────────────────────────────────
-     user    1,000      8             32 KB
-    ────────────────────────────────────────
-     total   1,000   100%    32 KB -> 32 KB
+     ────────────────────────────────────────────
+     field    ids    dims           bytes    kept
+     ────────────────────────────────────────────
+     user   1,000  8 -> 8  32 KB -> 32 KB  100.0%
+     ────────────────────────────────────────────
+     total  1,000          32 KB -> 32 KB  100.0%
+     ────────────────────────────────────────────
+    8,000 -> 8,000 parameters
     """
     header, rows, total = _plan_rows(plan, saliency, max_rows)
     table = _table(header, [rows, [total]])
