@@ -1,1 +1,41 @@
-"""."""
+"""The methods that decide how much of every table stays."""
+
+from keras_eds.methods.base import Method, Outcome, Proposal, SearchState
+from keras_eds.methods.random_sizes import RandomSizes
+from keras_eds.methods.sseds import SSEDS
+from keras_eds.methods.uniform import Uniform
+
+METHODS: dict[str, type[Method]] = {
+    "sseds": SSEDS,
+    "uniform": Uniform,
+    "random": RandomSizes,
+}
+
+
+def get(method: str | Method) -> Method:
+    """A method by name, or the object itself.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]()
+    raise ValueError(
+        f"`method` must be one of {sorted(METHODS)} or a Method object. "
+        f"Received: method={method!r}. Choose one, as in method='sseds'."
+    )
+
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Outcome",
+    "Proposal",
+    "RandomSizes",
+    "SSEDS",
+    "SearchState",
+    "Uniform",
+    "get",
+]

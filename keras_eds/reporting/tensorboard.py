@@ -82,7 +82,8 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
             return
         with _at_step(self._epoch_writer, epoch):
             for name, value in (logs or {}).items():
-                if np.size(value) == 1:
+                # Logs are floats, or tensors on some backends.
+                if not tuple(getattr(value, "shape", ())):
                     _write_scalar(f"epoch_{name}", value)
         self._epoch_writer.flush()
 
@@ -180,10 +181,10 @@ def _write_scores(result: StageResult) -> None:
         _write_scalar("eds/score_before_retraining", result.score_before)
 
 
-def _write_scalar(name: str, value: Any) -> None:
+def _write_scalar(name: str, value: float) -> None:
     import tensorflow as tf
 
-    tf.summary.scalar(name, float(np.asarray(value).item()))
+    tf.summary.scalar(name, float(value))
 
 
 def _write_image(name: str, pixels: np.ndarray) -> None:

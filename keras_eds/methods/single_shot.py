@@ -1,0 +1,110 @@
+"""The course of every method that plans once: pre-train, probe, retrain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from keras_eds.budget import Budget
+from keras_eds.methods.base import Method, Proposal, SearchState, Wait, WarmStart
+from keras_eds.surgery.apply import Alignment
+
+Pretrain = bool | Literal["auto"]
+
+
+class SingleShot(Method):
+    """Pre-trains if needed, probes if needed, retrains once for every budget.
+
+    Args:
+        pretrain: Whether to train the full model first. `"auto"`: unless the
+            model was trained already, and only if its values are needed.
+        probe: Settings of the probe, or None for a method that needs none.
+        warm_start: Where retraining starts. `"all"`: every trained value.
+            `"tables"`: trained tables, other layers drawn anew. `"initial"`: the
+            values before training. `"fresh"`: everything drawn anew.
+        alignment: `"plan"` or `"random"` start of the alignment projections.
+        draws: How many plans to try for each budget.
+    """
+
+    def __init__(
+        self,
+        pretrain: Pretrain,
+        probe: dict[str, Any] | None,
+        warm_start: WarmStart,
+        alignment: Alignment,
+        draws: int = 1,
+    ) -> None:
+        _check_choice("pretrain", pretrain, (True, False, "auto"))
+        _check_choice("warm_start", warm_start, ("all", "tables", "initial", "fresh"))
+        _check_choice("alignment", alignment, ("plan", "random"))
+        check_count("draws", draws, 1)
+        self.pretrain = pretrain
+        self.probe = probe
+        self.warm_start = warm_start
+        self.alignment = alignment
+        self.draws = draws
+
+    def propose(
+        self, state: SearchState, pending: Sequence[Proposal] = ()
+    ) -> Proposal | Wait | None:
+        for proposal in self._preparations(state):
+            finished = state.done(proposal.stage)
+            if any(entry.stage == proposal.stage for entry in pending):
+                return "wait"
+            if not finished:
+                return proposal
+            if finished[-1][1] is None:
+                return None
+        begun = len(state.done("retrain")) + len(pending)
+        if begun >= len(state.budgets) * self.draws:
+            return None
+        budget, draw = state.budgets[begun // self.draws], begun % self.draws
+        return self._retrain(state, budget, draw)
+
+    def num_stages(self, state: SearchState) -> int:
+        retrainings = len(state.budgets) * self.draws
+        return len(self._preparations(state)) + retrainings
+
+    def _preparations(self, state: SearchState) -> list[Proposal]:
+        wanted = self.pretrain
+        if wanted == "auto":
+            needed = self.probe is not None or self.warm_start in ("all", "tables")
+            wanted = needed and not state.trained
+        keep_initial = self.warm_start == "initial"
+        stages = []
+        if wanted:
+            stages.append(
+                Proposal("pretrain", settings={"keep_initial": keep_initial})
+            )
+        if self.probe is not None:
+            stages.append(Proposal("probe", settings=self.probe))
+        return stages
+
+    def _retrain(self, state: SearchState, budget: Budget, draw: int) -> Proposal:
+        settings = {
+            "warm_start": self.warm_start,
+            "alignment": self.alignment,
+            "draw": draw,
+        }
+        plan = self.plan(state, budget, draw)
+        return Proposal("retrain", plan, budget, settings)
+
+
+def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if not any(value is option or value == option for option in allowed):
+        raise ValueError(
+            f"`{name}` must be one of {allowed}. Received: {name}={value!r}. "
+            "Choose one of these."
+        )
+
+
+check_choice = _check_choice
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Refuses what is no integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {least}. "
+            f"Received: {name}={value!r}. Give a larger number."
+        )
