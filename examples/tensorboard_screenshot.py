@@ -9,7 +9,10 @@ Needs Chromium or Chrome; name it with --browser if it is not found.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
+import os
+import select
 import shutil
 import subprocess
 import sys
@@ -18,6 +21,7 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tensorboard import program
 
@@ -33,6 +37,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
+    "--remote-debugging-pipe",
 )
 
 
@@ -59,6 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=1500)
     parser.add_argument("--height", type=int, default=1100)
     parser.add_argument("--scale", type=float, default=2, help="pixels per point")
+    parser.add_argument("--wait", type=float, default=10, help="seconds to draw")
     parser.add_argument("--browser", default=next(filter(shutil.which, BROWSERS), None))
     parser.add_argument("--timeout", type=float, default=60, help="seconds")
     args = parser.parse_args()
@@ -84,21 +90,80 @@ def wait_for_runs(url: str, timeout: float) -> list[str]:
 
 
 def screenshot(page: str, args: argparse.Namespace) -> None:
-    args.output.unlink(missing_ok=True)
+    size = {"width": args.width, "height": args.height}
+    metrics = {**size, "deviceScaleFactor": args.scale, "mobile": False}
     with tempfile.TemporaryDirectory() as profile:
-        command = [
-            args.browser,
-            *FLAGS,
-            f"--user-data-dir={profile}",
-            f"--window-size={args.width},{args.height}",
-            f"--force-device-scale-factor={args.scale}",
-            "--virtual-time-budget=20000",
-            f"--screenshot={args.output.resolve()}",
-            page,
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=args.timeout)
-    if not args.output.exists():
-        sys.exit(f"{args.browser} wrote no picture of {page}.")
+        with Browser(args.browser, profile, args.timeout) as browser:
+            target = browser.call("Target.createTarget", url="about:blank")
+            session = browser.call("Target.attachToTarget", **target, flatten=True)
+            browser.session = session["sessionId"]
+            browser.call("Emulation.setDeviceMetricsOverride", **metrics)
+            browser.call("Page.navigate", url=page)
+            # Cards are drawn one by one, and nothing tells when they are done.
+            time.sleep(args.wait)
+            picture = browser.call("Page.captureScreenshot", format="png")
+    args.output.write_bytes(base64.b64decode(picture["data"]))
+
+
+class Browser:
+    """A headless Chromium, spoken to over DevTools' pipe (JSON and a zero byte)."""
+
+    def __init__(self, name: str, profile: str, timeout: float) -> None:
+        self.command = [name, *FLAGS, f"--user-data-dir={profile}"]
+        self.timeout = timeout
+        self.session: str | None = None
+        self.count = 0
+        self.buffer = b""
+
+    def __enter__(self) -> Browser:
+        commands, self.commands = os.pipe()
+        self.answers, answers = os.pipe()
+        # Chromium reads from descriptor 3 and writes to 4.
+        redirect = f'exec "$@" 3<&{commands} 4>&{answers}'
+        self.process = subprocess.Popen(
+            ["bash", "-c", redirect, "bash", *self.command],
+            pass_fds=(commands, answers),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self.session = None
+            self.call("Browser.close")
+            self.process.wait(self.timeout)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        os.close(self.commands)
+        os.close(self.answers)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Sends a command and waits for its answer."""
+        self.count += 1
+        message = {"id": self.count, "method": method, "params": params}
+        if self.session is not None:
+            message["sessionId"] = self.session
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self.read()
+            if answer.get("id") == self.count:
+                break
+        if "error" in answer:
+            raise OSError(f"{method} failed: {answer['error']['message']}")
+        return answer["result"]
+
+    def read(self) -> dict[str, Any]:
+        while b"\0" not in self.buffer:
+            ready, _, _ = select.select([self.answers], [], [], self.timeout)
+            chunk = os.read(self.answers, 1 << 20) if ready else b""
+            if not chunk:
+                raise OSError(f"{self.command[0]} did not answer.")
+            self.buffer += chunk
+        text, self.buffer = self.buffer.split(b"\0", 1)
+        return json.loads(text)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def load_avazu(
     )
     parts = split_rows(len(table), split, fractions, seed)
     time = pd.to_datetime(table["hour"], format="%y%m%d%H")
-    columns = {"hour": time.dt.hour, "weekday": time.dt.weekday}
+    columns = {"hour": time.dt.hour, "weekday": time.dt.day_of_week}
     columns.update({name: table[name] for name in CATEGORIES})
     fields, encoded = [], {}
     for name, values in columns.items():

@@ -88,9 +88,9 @@ def load_criteo(
     train = parts[0]
     fields, encoded = [], {}
     for name in (*INTEGERS, *CATEGORIES):
-        values = table[name]
+        values = table[name].to_numpy()
         if name in INTEGERS:
-            values = bucket(values.to_numpy(), train, numeric_bins)
+            values = bucket(values, train, numeric_bins)
         encoded[name], size = encode(values, train, min_count)
         fields.append(FieldSpec(name, size))
     labels = table["label"].to_numpy()

@@ -75,12 +75,13 @@ def load_movielens_1m(
     if split == "time":
         ratings = _sort_by_time(ratings)
     train, validation, test = split_rows(len(ratings), split, fractions, seed)
-    columns = _raw_columns(ratings, _read_users(file), _read_movies(file))
+    movies = _read_movies(file)
+    columns = _raw_columns(ratings, _read_users(file), movies)
     fields, encoded = [], {}
     for name, values in columns.items():
         encoded[name], size = encode(values, train)
         fields.append(FieldSpec(name, size))
-    encoded["genres"], size = _encode_genres(ratings, _read_movies(file), train)
+    encoded["genres"], size = _encode_genres(ratings, movies, train)
     fields.append(FieldSpec("genres", size, multi_hot=True))
     labels = (ratings["rating"] >= threshold).to_numpy()
     parts = (train, validation, test)
@@ -94,9 +95,7 @@ def _find(path: str | os.PathLike[str] | None, download: bool) -> Path:
         if path is not None or not download:
             raise
     return Path(
-        keras.utils.get_file(
-            "ml-1m.zip", URL, cache_subdir="keras_eds", file_hash=_MD5
-        )
+        keras.utils.get_file("ml-1m.zip", URL, cache_subdir="keras_eds", file_hash=_MD5)
     )
 
 
@@ -158,7 +157,7 @@ def _read_movies(file: Path) -> pd.DataFrame:
         movie, rest = line.split("::", 1)
         title, genres = rest.rsplit("::", 1)
         year = re.search(r"\((\d{4})\)\s*$", title)
-        rows.append((int(movie), year and int(year[1]), genres.split("|")))
+        rows.append((int(movie), year and int(year[1]), genres))
     movies = pd.DataFrame(rows, columns=["movie", "year", "genres"])
     return movies.set_index("movie")
 
@@ -167,8 +166,8 @@ def _raw_columns(
     ratings: pd.DataFrame, users: pd.DataFrame, movies: pd.DataFrame
 ) -> dict[str, np.ndarray]:
     columns = {name: ratings[name].to_numpy() for name in ("user", "movie")}
-    user_rows = users.index.get_indexer(ratings["user"])
-    movie_rows = movies.index.get_indexer(ratings["movie"])
+    user_rows = users.index.get_indexer(pd.Index(ratings["user"]))
+    movie_rows = movies.index.get_indexer(pd.Index(ratings["movie"]))
     if min(user_rows.min(), movie_rows.min()) < 0:
         raise DataError(
             "users.dat and movies.dat must describe everything that is rated. "
@@ -185,11 +184,12 @@ def _encode_genres(
     ratings: pd.DataFrame, movies: pd.DataFrame, train: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """Return genre ids `(ratings, most genres of a movie)` and their number."""
-    rated = pd.unique(ratings["movie"].to_numpy()[train])
-    known = sorted({genre for movie in rated for genre in movies.at[movie, "genres"]})
+    rows = movies.index.get_indexer(pd.Index(ratings["movie"]))
+    genres: list[list[str]] = movies["genres"].str.split("|").tolist()
+    known = sorted({genre for row in np.unique(rows[train]) for genre in genres[row]})
     ids = {genre: index for index, genre in enumerate(known, start=1)}
-    table = np.zeros((len(movies), movies["genres"].map(len).max()), "int32")
-    for row, genres in enumerate(movies["genres"]):
-        found = [ids[genre] for genre in genres if genre in ids]
+    table = np.zeros((len(genres), max(map(len, genres))), "int32")
+    for row, names in enumerate(genres):
+        found = [ids[name] for name in names if name in ids]
         table[row, : len(found)] = found
-    return table[movies.index.get_indexer(ratings["movie"])], len(ids) + 1
+    return table[rows], len(ids) + 1

@@ -16,7 +16,7 @@ def make_planted(
     num_examples: int = 100_000,
     widths: Mapping[str, int] | None = None,
     vocabulary_size: int | Mapping[str, int] = 100,
-    strength: float = 1.0,
+    strength: float = 1.3,
     seed: int = 0,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
 ) -> Dataset:
@@ -30,7 +30,7 @@ def make_planted(
     - what the label needs of the field has rank exactly `r`: no table with
       fewer than `r` columns does, in any model that is linear in the table;
     - every coordinate carries the same energy, whatever the field;
-    - no field has a main effect, and a field of width 0 is pure noise;
+    - no field has a main effect on the logit, and a field of width 0 is pure noise;
     - a factorisation machine as wide as half the sum of the widths is exact.
 
     Ids are uniform and the fields equally large by default: neither sizes

@@ -17,7 +17,9 @@ def check_min_count(min_count: int) -> None:
         )
 
 
-def encode(values: Any, train: np.ndarray, min_count: int = 1) -> tuple[np.ndarray, int]:
+def encode(
+    values: Any, train: np.ndarray, min_count: int = 1
+) -> tuple[np.ndarray, int]:
     """Number the values; 0 is what training has (nearly) never seen.
 
     Args:

@@ -1,1 +1,7 @@
-"""."""
+"""Finds, measures and changes the tables of a model."""
+
+from keras_eds.surgery.apply import apply_plan
+from keras_eds.surgery.measure import measure
+from keras_eds.surgery.sites import find_fields
+
+__all__ = ["apply_plan", "find_fields", "measure"]

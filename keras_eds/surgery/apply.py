@@ -16,7 +16,7 @@ from keras_eds.surgery import keras_private
 from keras_eds.surgery.compact_model import remember_layers
 from keras_eds.surgery.copying import compile_like, copy_model
 from keras_eds.surgery.measure import strategy_scope
-from keras_eds.surgery.sites import Site, find_sites, is_reducing, refuse_unsupported
+from keras_eds.surgery.sites import Site, all_sites, is_reducing, refuse_unsupported
 
 Values = Literal["kept", "fresh"]
 Alignment = Literal["plan", "random"]
@@ -85,7 +85,7 @@ def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, FieldPlan
     a model is built.
     """
     names = {kept.name for kept in plan}
-    sites = [s for s in find_sites(model, lambda f: True)]
+    sites = all_sites(model)
     by_name = {site.field.name: site for site in sites}
     if names <= set(by_name):
         pairs = [(by_name[kept.name], kept) for kept in plan]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.sites import Site, find_sites
+from keras_eds.surgery.sites import Site, all_sites
 
 
 class CompactModel(keras.Model):
@@ -46,7 +46,9 @@ class CompactModel(keras.Model):
             config["model"], custom_objects=custom_objects
         )
         layers = config["layers"]
-        for site in find_sites(model, lambda field: field.name in layers):
+        for site in all_sites(model):
+            if site.field.name not in layers:
+                continue
             layer = keras.saving.deserialize_keras_object(layers[site.field.name])
             if not layer.built:
                 layer.build(None)

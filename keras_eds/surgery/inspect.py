@@ -13,12 +13,14 @@ from keras import ops
 
 from keras_eds.errors import DataError, FieldError
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.sites import Site, find_sites
+from keras_eds.surgery.sites import Site, all_sites
 
 FIRST_BATCHES = 2
 
 
-def inspect_batches(model: keras.Model, data: Mapping[str, Any]) -> None:
+def inspect_batches(
+    model: keras.Model, data: Mapping[str, Any], names: Sequence[str] | None = None
+) -> None:
     """Refuses ids out of range, and tables that are read past their layer.
 
     A table that `call` reads directly, as in `ops.matmul(x, table.embeddings)`,
@@ -27,6 +29,7 @@ def inspect_batches(model: keras.Model, data: Mapping[str, Any]) -> None:
     Args:
         model: A Keras model, built or not; it is built on the first batch.
         data: `x`, `y`, `sample_weight`, `batch_size` as in `fit`.
+        names: The fields to look at. Defaults to all.
 
     Raises:
         DataError: If there is no batch, or an id is out of range.
@@ -38,13 +41,17 @@ def inspect_batches(model: keras.Model, data: Mapping[str, Any]) -> None:
         x = batch[0] if isinstance(batch, tuple | list) else batch
         if not model.built:
             model(x, training=False)
-        _inspect(model, find_sites(model, lambda f: True), x)
+        _inspect(model, _chosen(model, names), x)
         seen += 1
     if not seen:
         raise DataError(
             "`x` must hold at least one batch. Received: no batch. Pass data that is "
             "not empty and can be read again."
         )
+
+
+def _chosen(model: keras.Model, names: Sequence[str] | None) -> list[Site]:
+    return [s for s in all_sites(model) if names is None or s.field.name in names]
 
 
 def _inspect(model: keras.Model, sites: Sequence[Site], x: Any) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.trainer import Trainer
 
@@ -113,7 +114,18 @@ def training_with(
         refresh(model)
 
 
-def _set_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+@contextmanager
+def without_optimizer(model: keras.Model) -> Iterator[None]:
+    """Leaves the optimizer's state out of what is saved or loaded."""
+    optimizer = model.optimizer
+    _set_optimizer(model, None)
+    try:
+        yield
+    finally:
+        _set_optimizer(model, optimizer)
+
+
+def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
     # Past the tracker: the optimizer is no part of the model's saved state here.
     locked = model._tracker.locked
     model._tracker.unlock()
@@ -145,3 +157,17 @@ def batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
     )
     number = data.get("steps_per_epoch") or adapter.num_batches
     return iter(adapter.get_numpy_iterator()), number
+
+
+@contextmanager
+def metrics_unchanged(model: keras.Model) -> Iterator[None]:
+    """Restores the state of the model's metrics."""
+    values = {
+        id(v): np.array(keras.ops.convert_to_numpy(v)) for v in model.metrics_variables
+    }
+    try:
+        yield
+    finally:
+        for variable in model.metrics_variables:
+            if id(variable) in values:
+                variable.assign(values[id(variable)])

@@ -65,6 +65,15 @@ def find_fields(model: keras.Model, filters: Filters = None) -> list[Field]:
 
 def find_sites(model: keras.Model, filters: Filters = None) -> list[Site]:
     """Like `find_fields`, with the layers."""
+    chosen = _choose(all_sites(model), filters)
+    for site in chosen:
+        refuse_unsupported(site)
+    _refuse_shared_variables(chosen)
+    return chosen
+
+
+def all_sites(model: keras.Model) -> list[Site]:
+    """Every table of the model, also those that cannot be searched."""
     if not isinstance(model, keras.Model):
         raise FieldError(
             "`model` must be a Keras model. "
@@ -79,11 +88,7 @@ def find_sites(model: keras.Model, filters: Filters = None) -> list[Site]:
             f"layers {[layer.name for layer in model.layers][:10]}. "
             "If the model is not built yet, call it on one batch first."
         )
-    chosen = _choose(found, filters)
-    for site in chosen:
-        refuse_unsupported(site)
-    _refuse_shared_variables(chosen)
-    return chosen
+    return found
 
 
 def _walk(

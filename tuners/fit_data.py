@@ -1,0 +1,180 @@
+"""What `search` was given, in the shapes that `fit` and `evaluate` want."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_eds.errors import DataError
+from keras_eds.surgery import keras_private
+
+_DATA = ("x", "y", "sample_weight", "batch_size", "class_weight", "shuffle")
+_VALIDATION = ("validation_data", "validation_split", "validation_batch_size")
+_REREAD = "A search reads it several times: pass arrays, a tf.data.Dataset or a PyDataset."
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The arguments of `fit`, taken apart.
+
+    Args:
+        training: `x`, `y`, `sample_weight`, `batch_size`, ...
+        validation: `x`, `y`, `sample_weight`, `batch_size`, `steps`; None
+            without validation data.
+        options: All other arguments of `fit`: `epochs`, `callbacks`, ...
+    """
+
+    training: dict[str, Any]
+    validation: dict[str, Any] | None
+    options: dict[str, Any]
+
+    @classmethod
+    def bind(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FitData:
+        """Reads arguments as `keras.Model.fit` does.
+
+        Raises:
+            DataError: If they cannot be arguments of `fit`, or are read only once.
+        """
+        try:
+            bound = inspect.signature(keras.Model.fit).bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise DataError(
+                "`search` takes the arguments of keras.Model.fit. "
+                f"Received: arguments that `fit` refuses ({error}). "
+                "Call search(x, y, validation_data=..., epochs=...)."
+            ) from error
+        given = {k: v for k, v in bound.arguments.items() if k != "self"}
+        training = {k: given.pop(k) for k in _DATA if k in given}
+        validation = _validation(training, given)
+        for name, data in (("x", training), ("validation_data", validation)):
+            _refuse_one_shot(name, (data or {}).get("x"))
+        return cls(training, validation, given)
+
+    @property
+    def inspected(self) -> dict[str, Any]:
+        """The data without what only training needs."""
+        return {k: v for k, v in self.training.items() if k in _DATA[:4]}
+
+    def measured_on(self, which: str) -> dict[str, Any]:
+        """What `surgery.measure` takes: the training or the validation data."""
+        if which == "train" or self.validation is None:
+            return dict(self.training)
+        return {k: v for k, v in self.validation.items() if k in _DATA}
+
+    def scored_on(self, validation: bool) -> dict[str, Any]:
+        """The arguments of `evaluate`."""
+        if validation and self.validation is not None:
+            return dict(self.validation)
+        data = {k: v for k, v in self.training.items() if k in _DATA[:4]}
+        if "steps_per_epoch" in self.options:
+            data["steps"] = self.options["steps_per_epoch"]
+        return data
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Copies of the callbacks, since each stage trains another model.
+
+        Raises:
+            DataError: If one cannot be copied.
+        """
+        try:
+            return list(copy.deepcopy(self.options.get("callbacks") or []))
+        except Exception as error:
+            raise DataError(
+                "`callbacks` must be deep-copyable, since each stage of a search gets "
+                f"copies. Received: {self.options['callbacks']!r}, which raised "
+                f"{type(error).__name__}: {error}. Open files and locks in "
+                "on_train_begin, not in __init__."
+            ) from error
+
+    def check(self, model: keras.Model) -> None:
+        """Refuses data without examples or without labels.
+
+        Raises:
+            DataError: If there is nothing to learn from.
+        """
+        for name, data in (("x", self.training), ("validation_data", self.validation)):
+            if data is not None:
+                _check_batch(name, _first_batch(name, data), model)
+
+
+def _validation(
+    training: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any] | None:
+    data = given.pop("validation_data", None)
+    split = given.pop("validation_split", 0.0)
+    batch_size = given.pop("validation_batch_size", None) or training.get("batch_size")
+    steps = given.pop("validation_steps", None)
+    if data is None and split:
+        data = _split(training, split)
+    if data is None:
+        return None
+    names = ("x", "y", "sample_weight")
+    arrays = isinstance(data, tuple | list)
+    validation = dict(zip(names, data, strict=False)) if arrays else {"x": data}
+    if batch_size is not None and arrays:
+        validation["batch_size"] = batch_size
+    if steps is not None:
+        validation["steps"] = steps
+    return validation
+
+
+def _split(training: dict[str, Any], split: float) -> tuple[Any, ...]:
+    """Cuts the last `split` of the arrays off, as Keras does."""
+    arrays = {k: training.get(k) for k in ("x", "y", "sample_weight")}
+    flat = [leaf for leaf in keras.tree.flatten(arrays) if leaf is not None]
+    if not 0 < split < 1 or not all(hasattr(leaf, "shape") for leaf in flat):
+        raise DataError(
+            "`validation_split` must be in (0, 1), and the data arrays. Received: "
+            f"validation_split={split}. Give validation_data instead."
+        )
+    border = int(np.floor(flat[0].shape[0] * (1.0 - split)))
+
+    def cut(part: slice) -> dict[str, Any]:
+        return keras.tree.map_structure(
+            lambda leaf: None if leaf is None else leaf[part], arrays
+        )
+
+    last = cut(slice(border, None))
+    training.update({k: v for k, v in cut(slice(border)).items() if v is not None})
+    return last["x"], last["y"], last["sample_weight"]
+
+
+def _refuse_one_shot(name: str, data: Any) -> None:
+    if isinstance(data, Iterator) or inspect.isgenerator(data):
+        raise DataError(
+            f"`{name}` must be data that can be read again. "
+            f"Received: {type(data).__name__}, which is exhausted after one pass. "
+            f"{_REREAD}"
+        )
+
+
+def _first_batch(name: str, data: dict[str, Any]) -> Any:
+    try:
+        batches, number = keras_private.batches(data)
+        batch = None if number == 0 else next(batches, None)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise DataError(
+            f"`{name}` must be data that Keras can read. Received: {error} {_REREAD}"
+        ) from error
+    leaves = [] if batch is None else keras.tree.flatten(batch)
+    if not leaves or any(len(np.shape(leaf)) and not len(leaf) for leaf in leaves[:1]):
+        raise DataError(
+            f"`{name}` must hold at least one example. Received: no batch. {_REREAD}"
+        )
+    return batch
+
+
+def _check_batch(name: str, batch: Any, model: keras.Model) -> None:
+    labelled = isinstance(batch, tuple | list) and len(batch) > 1
+    labelled = labelled and batch[1] is not None
+    if keras_private.compiled_loss_exists(model) and not labelled:
+        raise DataError(
+            f"`{name}` must come with labels, since the model has a loss. Received: "
+            "inputs without labels. Pass y, or a data set of (x, y) pairs."
+        )

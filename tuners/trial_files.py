@@ -1,0 +1,98 @@
+"""What a trial leaves on disk, and how a proposal travels in a trial.
+
+Values of a trial must be small and plain; plans and measurements are files in
+the trial's folder. Weights that several trials read are in the folder above.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from keras_eds import archive
+from keras_eds.budget import Budget
+from keras_eds.errors import ProjectError
+from keras_eds.measurements import Measurements
+from keras_eds.methods import Proposal
+from keras_eds.plan import DimensionPlan
+
+
+class TrialFiles:
+    """The paths of one trial.
+
+    Args:
+        folder: The trial's folder, inside the project's.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.plan = self.folder / "plan.npz"
+        self.measurements = self.folder / "measurements.npz"
+        self.outcome = self.folder / "outcome.json"
+        self.checkpoint = self.folder / "checkpoint.weights.h5"
+        self.model = self.folder / "model.keras"
+        self.full_weights = self.folder.parent / "full.weights.h5"
+        self.initial_weights = self.folder.parent / "initial.weights.h5"
+
+    def write_outcome(self, metrics: dict[str, Any], seconds: float) -> None:
+        """Writes what a stage scored and how long it took."""
+        text = json.dumps({**metrics, "seconds": seconds})
+        archive.write_bytes(self.outcome, text.encode())
+
+    def read_outcome(self) -> dict[str, Any]:
+        """Reads what `write_outcome` wrote."""
+        return read_json(self.outcome)
+
+    def read_measurements(self) -> Measurements | None:
+        """What a probe measured, or None for any other stage."""
+        if not self.measurements.exists():
+            return None
+        return Measurements.load(self.measurements)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file.
+
+    Raises:
+        ProjectError: If it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ProjectError(
+            f"`directory` must hold a whole project. Received: {str(path)!r}, which "
+            "is missing or damaged. Restore it, or start again with overwrite=True."
+        ) from error
+    return dict(content)
+
+
+def proposal_values(proposal: Proposal, files: TrialFiles) -> dict[str, Any]:
+    """A proposal as values of a trial; its plan goes to the trial's folder."""
+    values: dict[str, Any] = {
+        "eds/stage": proposal.stage,
+        "eds/settings": json.dumps(dict(proposal.settings)),
+        "eds/folder": str(files.folder),
+    }
+    if proposal.plan is not None and proposal.budget is not None:
+        proposal.plan.save(files.plan)
+        values["eds/plan"] = proposal.plan.digest()
+        values["eds/budget"] = proposal.budget.label
+        values["eds/limit"] = json.dumps(vars(proposal.budget))
+        values["eds/parameters"] = proposal.plan.num_parameters()
+        values["eds/bytes"] = proposal.plan.num_bytes()
+    return values
+
+
+def read_proposal(hp: Any, folder: str | Path | None = None) -> Proposal:
+    """The proposal that a trial carries."""
+    values = hp.values
+    plan = budget = None
+    if "eds/plan" in values:
+        files = TrialFiles(folder or values["eds/folder"])
+        plan = DimensionPlan.load(files.plan)
+        budget = Budget(**json.loads(values["eds/limit"]))
+    return Proposal(
+        values["eds/stage"], plan, budget, json.loads(values["eds/settings"])
+    )
