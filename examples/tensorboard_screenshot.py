@@ -153,7 +153,8 @@ class Browser:
                 break
         if "error" in answer:
             raise OSError(f"{method} failed: {answer['error']['message']}")
-        return answer["result"]
+        result: dict[str, Any] = answer["result"]
+        return result
 
     def read(self) -> dict[str, Any]:
         while b"\0" not in self.buffer:
@@ -163,7 +164,8 @@ class Browser:
                 raise OSError(f"{self.command[0]} did not answer.")
             self.buffer += chunk
         text, self.buffer = self.buffer.split(b"\0", 1)
-        return json.loads(text)
+        message: dict[str, Any] = json.loads(text)
+        return message
 
 
 if __name__ == "__main__":

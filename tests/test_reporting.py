@@ -139,7 +139,7 @@ def test_results_table_marks_the_best():
 def test_best_result_follows_the_direction_and_skips_nan():
     low, high = make_retrain(1, score=0.4), make_retrain(2, score=0.6)
     nan = make_retrain(3, score=float("nan"))
-    assert best_result([low, high, nan]) is high
+    assert best_result([nan, low, high]) is high
     low, high = (
         make_retrain(i, score=s, direction="min") for i, s in ((1, 0.4), (2, 0.6))
     )
@@ -212,6 +212,13 @@ def test_dollars_in_names_are_no_formula(tmp_path):
     assert figure.axes[0].get_yticklabels()[0].get_text() == "$x_$ \\frac"
     with Image.open(tmp_path / "sizes.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_long_names_keep_both_ends():
+    name = f"first/{'x' * 40}/last"
+    plan = DimensionPlan((FieldPlan.full(Field(name, 10, 4)),))
+    (label,) = plot_sizes(plan).axes[0].get_yticklabels()
+    assert label.get_text() == "first/" + 9 * "x" + "…" + 10 * "x" + "/last"
 
 
 def scores_figure(**changes):
@@ -449,7 +456,7 @@ def test_epochs_go_to_a_run_of_the_stage(tmp_path):
     later = fit(callback, 3, initial_epoch=2)
     assert read(tmp_path / "eds" / "train").Tags()["tensors"]
     events = read(tmp_path / "eds" / "0-pretrain")
-    losses = dict(enumerate(history["loss"] + later["loss"]))
+    losses = dict(enumerate(map(float, history["loss"] + later["loss"])))
     assert scalar(events, "epoch_loss") == pytest.approx(losses)
     assert len(scalar(events, "epoch_val_loss")) == 3
 
