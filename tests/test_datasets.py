@@ -31,7 +31,7 @@ RATINGS = """1::10::5::100
 """
 USERS = """1::F::1::10::48067
 2::M::56::16::70072-1234
-3::M::25::15::48117
+3::M::25::15::48099
 """
 MOVIES = """10::Toy Story (1995)::Animation|Comedy
 20::Star Wars: Episode VI (1983)::Action
@@ -170,8 +170,8 @@ def test_movielens_fields(movielens):
     assert whole(dataset, "user").tolist() == [1, 2, 1, 2, 0]
     assert whole(dataset, "movie").tolist() == [1, 1, 2, 2, 0]
     assert whole(dataset, "gender").tolist() == [1, 2, 1, 2, 2]
-    # 48117 shares its first digits with nobody, its film the year 1995.
-    assert whole(dataset, "zip").tolist() == [1, 2, 1, 2, 0]
+    # 48099 is in the region of 48067, and its film of the year 1995.
+    assert whole(dataset, "zip").tolist() == [1, 2, 1, 2, 1]
     assert whole(dataset, "year").tolist() == [1, 1, 2, 2, 1]
     # Action 1, Animation 2, Comedy 3; Drama and War are not in training.
     genres = [[2, 3, 0], [2, 3, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
@@ -422,6 +422,12 @@ def test_planted_fields_have_no_main_effect():
     assert odds.std() > 1
     np.testing.assert_allclose(odds.mean(axis=0), 0, atol=0.15)
     np.testing.assert_allclose(odds.mean(axis=1), 0, atol=0.15)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_planted_strength_is_a_coordinates_deviation(strength):
+    dataset = make_planted(400_000, {"a": 1, "b": 1}, 9, strength)
+    np.testing.assert_allclose(log_odds(dataset, "a", "b", 9).std(), strength, rtol=0.1)
 
 
 def test_planted_default_hides_the_widths():

@@ -154,8 +154,7 @@ def _read_users(file: Path) -> pd.DataFrame:
 def _read_movies(file: Path) -> pd.DataFrame:
     rows = []
     for line in _read_bytes(file, "movies.dat").decode("latin-1").splitlines():
-        movie, rest = line.split("::", 1)
-        title, genres = rest.rsplit("::", 1)
+        movie, title, genres = line.split("::")
         year = re.search(r"\((\d{4})\)\s*$", title)
         rows.append((int(movie), year and int(year[1]), genres))
     movies = pd.DataFrame(rows, columns=["movie", "year", "genres"])
