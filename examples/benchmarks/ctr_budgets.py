@@ -1,0 +1,255 @@
+"""Score against budget on real click-through data, with the controls.
+
+Trains FM, DeepFM and Wide & Deep to convergence on MovieLens-1M and the Criteo
+sample, and compares, at equal bytes: equal widths, random widths, SSEDS on
+columns (the paper) and on the principal subspace, before and after retraining.
+Everything is chosen on validation data and reported on test data.
+
+    KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
+    KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset criteo
+    python examples/benchmarks/ctr_budgets.py --tables
+
+Every finished run is a line of `results/ctr_<dataset>.jsonl`; a second call goes
+on where the first was stopped. `--tables` writes `results/ctr_<dataset>.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from sklearn.metrics import log_loss, roc_auc_score
+
+import keras_eds
+from keras_eds.datasets import load_criteo, load_movielens_1m
+from keras_eds.methods import SSEDS, RandomSizes, Uniform
+from keras_eds.models import FM, DeepFM, WideDeep
+from keras_eds.optimizers import LazyAdam
+
+RESULTS = Path(__file__).parent / "results"
+BUDGETS = (0.5, 0.25, 0.1, 0.05)
+RANDOM_BUDGETS = (0.25, 0.1)
+MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "movielens": {
+        "load": load_movielens_1m,
+        "width": 32,
+        "batch_size": 4096,
+        "learning_rate": 2e-3,
+        "l2": 0.0,
+        "dropout": 0.0,
+    },
+    "criteo": {
+        "load": load_criteo,
+        "width": 16,
+        "batch_size": 1024,
+        "learning_rate": 1e-3,
+        "l2": 0.0,
+        "dropout": 0.0,
+    },
+}
+
+
+class Bench:
+    """One data set, one model, one seed."""
+
+    def __init__(self, name: str, data: Any, model: str, seed: int) -> None:
+        self.name, self.data, self.model_name, self.seed = name, data, model, seed
+        self.settings = SETTINGS[name]
+
+    def build(self, width: int | None = None) -> keras.Model:
+        settings = self.settings
+        options: dict[str, Any] = {"embeddings_l2": settings["l2"], "seed": self.seed}
+        if self.model_name != "FM":
+            options |= {"hidden_units": (64, 64), "dropout": settings["dropout"]}
+        make = MODELS[self.model_name]
+        width = settings["width"] if width is None else width
+        model = make(self.data.fields, embedding_dim=width, **options)
+        optimizer = LazyAdam(settings["learning_rate"])
+        model.compile(optimizer, "binary_crossentropy")
+        return model
+
+    def fit_options(self) -> dict[str, Any]:
+        stop = keras.callbacks.EarlyStopping(
+            "val_loss", patience=1, restore_best_weights=True
+        )
+        return {
+            "validation_data": self.data.validation,
+            "batch_size": self.settings["batch_size"],
+            "epochs": 20,
+            "callbacks": [stop],
+            "verbose": 0,
+        }
+
+    def row(self, method: str, model: keras.Model, **extra: Any) -> dict[str, Any]:
+        x, y = self.data.test
+        scores = model.predict(x, batch_size=8192, verbose=0)[:, 0].astype("float64")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "weights.weights.h5"
+            model.optimizer = None
+            model.save_weights(path)
+            size = path.stat().st_size
+        return {
+            "dataset": self.name,
+            "model": self.model_name,
+            "seed": self.seed,
+            "method": method,
+            "auc": float(roc_auc_score(y, scores)),
+            "logloss": float(log_loss(y, np.clip(scores, 1e-7, 1 - 1e-7))),
+            "parameters": model.count_params(),
+            "disk_bytes": size,
+            **extra,
+        }
+
+    def run(self) -> list[dict[str, Any]]:
+        keras.utils.set_random_seed(self.seed)
+        full, seconds = self.build(), time.monotonic()
+        history = full.fit(*self.data.train, **self.fit_options())
+        seconds = time.monotonic() - seconds
+        epochs = len(history.history["loss"])
+        fields = keras_eds.find_fields(full)
+        rows = [self.searched(full, "SSEDS principal", SSEDS(), BUDGETS)]
+        rows.append(
+            self.searched(full, "SSEDS columns", SSEDS(basis="columns"), BUDGETS)
+        )
+        rows.append(self.searched(full, "random", RandomSizes(), RANDOM_BUDGETS))
+        rows.append(self.equal_widths(full, fields))
+        values = sum(field.num_parameters for field in fields)
+        last = self.row("full", full, budget=1.0, table_values=values,
+                        seconds=seconds, epochs=epochs)  # fmt: skip
+        return [row for part in rows for row in part] + [last]
+
+    def searched(
+        self, full: keras.Model, name: str, method: Any, budgets: tuple[float, ...]
+    ) -> list[dict[str, Any]]:
+        rows = []
+        with tempfile.TemporaryDirectory() as folder:
+            search = keras_eds.EDSSearch(
+                full, list(budgets), method, seed=self.seed, directory=folder
+            )
+            search.search(*self.data.train, **self.fit_options())
+            trials = {t.hyperparameters.values["eds/budget"]: t
+                      for t in search.oracle.get_best_trials(len(budgets))}  # fmt: skip
+            results = {r.budget.label: r for r in search.results() if r.budget}
+            for budget in budgets:
+                label = keras_eds.Budget.parse(budget).label
+                plan, result = results[label].plan, results[label]
+                extra = {
+                    "budget": budget,
+                    "table_values": plan.num_parameters(),
+                    "widths": list(plan.sizes().values()),
+                }
+                if isinstance(method, SSEDS):
+                    before = keras_eds.apply_plan(full, plan)
+                    rows.append(self.row(f"{name}, before", before, **extra))
+                kept = search.load_model(trials[label])
+                extra |= {
+                    "seconds": result.seconds,
+                    "retraining_helped": result.score != result.score_before,
+                }
+                rows.append(self.row(name, kept, **extra))
+        return rows
+
+    def equal_widths(self, full: keras.Model, fields: list[Any]) -> list[dict[str, Any]]:
+        """A model of that width from the start; below width 1, mixed widths."""
+        rows = []
+        for budget in BUDGETS:
+            values = sum(field.num_parameters for field in fields)
+            columns = int(budget * fields[0].output_dim)
+            if columns < 2:
+                rows += self.searched(full, "equal", Uniform(), (budget,))
+                continue
+            keras.utils.set_random_seed(self.seed)
+            model, seconds = self.build(columns - 1), time.monotonic()
+            model.fit(*self.data.train, **self.fit_options())
+            seconds = time.monotonic() - seconds
+            values = values // fields[0].output_dim * columns
+            rows.append(
+                self.row("equal", model, budget=budget, table_values=values,
+                         seconds=seconds)
+            )  # fmt: skip
+        return rows
+
+
+def done(path: Path) -> set[tuple[str, int]]:
+    if not path.exists():
+        return set()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(row["model"], row["seed"]) for row in rows}
+
+
+def run(dataset: str, models: list[str], seeds: list[int], data_path: str | None) -> None:
+    path = RESULTS / f"ctr_{dataset}.jsonl"
+    data = SETTINGS[dataset]["load"](data_path)
+    for seed in seeds:
+        for model in models:
+            if (model, seed) in done(path):
+                continue
+            began = time.monotonic()
+            rows = Bench(dataset, data, model, seed).run()
+            with path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            print(dataset, model, seed, f"{time.monotonic() - began:.0f} s", flush=True)
+
+
+def write_tables() -> None:
+    order = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
+             "SSEDS principal, before", "SSEDS principal"]  # fmt: skip
+    for path in sorted(RESULTS.glob("ctr_*.jsonl")):
+        rows = pd.DataFrame(
+            [json.loads(line) for line in path.read_text().splitlines()]
+        )
+        parts = [f"# {path.stem}: mean over {rows.seed.nunique()} seeds\n"]
+        parts.append(
+            "Made by `KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py "
+            f"--dataset {rows.dataset[0]}` and `--tables`, on 2 CPU cores.\n"
+        )
+        for model, group in rows.groupby("model", sort=False):
+            groups = group.groupby(["method", "budget"])
+            table = pd.DataFrame({
+                "test AUC": groups.auc.mean(),
+                "+-": groups.auc.std(),
+                "log loss": groups.logloss.mean(),
+                "table values": groups.table_values.mean(),
+                "bytes on disk": groups.disk_bytes.mean(),
+                "seconds": groups.seconds.mean(),
+            }).reset_index()  # fmt: skip
+            table["order"] = table.method.map(order.index)
+            table = table.sort_values(["budget", "order"], ascending=[False, True])
+            parts.append(f"\n## {model}\n\n{_markdown(table.drop(columns='order'))}\n")
+        path.with_suffix(".md").write_text("\n".join(parts))
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    lines = ["| " + " | ".join(table.columns) + " |", "|---" * table.shape[1] + "|"]
+    for row in table.itertuples(index=False):
+        cells = [row[0], f"{row[1]:.0%}", f"{row[2]:.4f}", f"{row[3]:.4f}",
+                 f"{row[4]:.4f}", f"{row[5]:,.0f}", f"{row[6]:,.0f}",
+                 "" if np.isnan(row[7]) else f"{row[7]:.0f}"]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", choices=sorted(SETTINGS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--data", default=None, help="where the data set is")
+    parser.add_argument("--tables", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.dataset:
+        run(arguments.dataset, arguments.models, arguments.seeds, arguments.data)
+    if arguments.tables:
+        write_tables()
+
+
+if __name__ == "__main__":
+    main()
