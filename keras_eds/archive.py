@@ -25,7 +25,8 @@ def write(
     header["checksum"] = _checksum(arrays)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, **{"header": text}, **{f"data/{k}": v for k, v in arrays.items()})
+    named: dict[str, Any] = {f"data/{name}": array for name, array in arrays.items()}
+    np.savez(buffer, header=text, **named)
     write_bytes(path, buffer.getvalue())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,10 +75,11 @@ class Measurements(Mapping[str, FieldMeasurement]):
     def load(cls, path: str | Path) -> Measurements:
         """Reads what `save` wrote."""
         meta, arrays = archive.read(path, _FORMAT)
-        names = [field.name for field in fields(FieldMeasurement)]
-        return cls(
-            {
-                name: FieldMeasurement(**{n: arrays[f"{index}/{n}"] for n in names})
-                for index, name in enumerate(meta["names"])
+        by_field = {}
+        for index, name in enumerate(meta["names"]):
+            values: dict[str, Any] = {
+                field.name: arrays[f"{index}/{field.name}"]
+                for field in fields(FieldMeasurement)
             }
-        )
+            by_field[name] = FieldMeasurement(**values)
+        return cls(by_field)

@@ -128,7 +128,7 @@ class FieldPlan:
 
     def masked(self, vectors: Array) -> Array:
         """What becomes of full vectors, shape `(..., output_dim)`."""
-        kept = np.asarray(vectors) @ self.encoder @ self.decoder
+        kept: Array = np.asarray(vectors) @ self.encoder @ self.decoder
         return kept if self.constant is None else kept + self.constant
 
 
@@ -163,11 +163,11 @@ class DimensionPlan:
             )
 
     @classmethod
-    def of_sizes(cls, fields: Iterable[Field], sizes: Mapping[str, int]) -> DimensionPlan:
+    def of_sizes(
+        cls, fields: Iterable[Field], sizes: Mapping[str, int]
+    ) -> DimensionPlan:
         """Keeps the first `sizes[name]` columns of each field."""
-        return cls(
-            tuple(FieldPlan.of_columns(f, range(sizes[f.name])) for f in fields)
-        )
+        return cls(tuple(FieldPlan.of_columns(f, range(sizes[f.name])) for f in fields))
 
     def __iter__(self) -> Iterator[FieldPlan]:
         return iter(self.fields)
@@ -253,7 +253,10 @@ class DimensionPlan:
             field = Field(**entry["field"])
             constant = arrays.get(f"{index}/constant")
             if entry["columns"] is None:
-                encoder, decoder = arrays[f"{index}/encoder"], arrays[f"{index}/decoder"]
+                encoder, decoder = (
+                    arrays[f"{index}/encoder"],
+                    arrays[f"{index}/decoder"],
+                )
                 plans.append(FieldPlan(field, encoder, decoder, constant))
             else:
                 plans.append(FieldPlan.of_columns(field, entry["columns"], constant))
@@ -281,15 +284,17 @@ class DimensionPlan:
             rows.append((plan.name, f"{plan.field.input_dim:,}", dims, size))
         fields = [plan.field for plan in self.fields]
         share = self.num_bytes() / max(1, total_bytes(fields))
-        total = f"{format_bytes(total_bytes(fields))} -> {format_bytes(self.num_bytes())}"
+        total = (
+            f"{format_bytes(total_bytes(fields))} -> {format_bytes(self.num_bytes())}"
+        )
         values = f"{total_parameters(fields):,} -> {self.num_parameters():,} values"
         rows.append(("total", values, f"{share:.1%}", total))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            .rstrip()
-            for row in rows
-        )  # fmt: skip
+        lines = []
+        for row in rows:
+            cells = [c.ljust(width) for c, width in zip(row, widths, strict=True)]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
 
 
 def _shape(field: Field) -> tuple[int, int, int]:

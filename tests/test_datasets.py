@@ -463,10 +463,10 @@ def test_impossible_plantings_are_refused(arguments, message):
         make_planted(100, **arguments)
 
 
-def test_planted_clicks_can_be_learnt_and_need_the_useful_field():
+def test_planted_widths_show_in_a_trained_model():
     widths = {"a": 4, "b": 2, "c": 2, "d": 0}
     dataset = make_planted(30_000, widths, vocabulary_size=30)
-    model = FM(dataset.fields, 4, seed=0)
+    model = FM(dataset.fields, 8, seed=0)
     auc = keras.metrics.AUC(name="auc")
     model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy", metrics=[auc])
     model.fit(*dataset.train, batch_size=512, epochs=5, verbose=0)
@@ -476,8 +476,13 @@ def test_planted_clicks_can_be_learnt_and_need_the_useful_field():
         x = {**x, hidden: np.zeros_like(x[hidden])}
         return model.evaluate(x, y, 1000, verbose=0, return_dict=True)["auc"]
 
-    assert score_without("d") > 0.85
+    assert score_without("d") > 0.82
     assert score_without("a") < 0.55
+    for field in dataset.fields:
+        table = model.get_layer(field.embedding_name).get_weights()[0]
+        spread = np.cov(table[1:, 1:], rowvar=False)  # without the linear column
+        deviations = np.sqrt(np.linalg.eigvalsh(spread))
+        assert (deviations > 0.6).sum() == widths[field.name]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -16,7 +16,9 @@ from keras_eds.surgery import keras_private
 
 _DATA = ("x", "y", "sample_weight", "batch_size", "class_weight", "shuffle")
 _VALIDATION = ("validation_data", "validation_split", "validation_batch_size")
-_REREAD = "A search reads it several times: pass arrays, a tf.data.Dataset or a PyDataset."
+_REREAD = (
+    "A search reads it several times: pass arrays, a tf.data.Dataset or a PyDataset."
+)
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,10 @@ def _split(training: dict[str, Any], split: float) -> tuple[Any, ...]:
     border = int(np.floor(flat[0].shape[0] * (1.0 - split)))
 
     def cut(part: slice) -> dict[str, Any]:
-        return keras.tree.map_structure(
-            lambda leaf: None if leaf is None else leaf[part], arrays
+        return dict(
+            keras.tree.map_structure(
+                lambda leaf: None if leaf is None else leaf[part], arrays
+            )
         )
 
     last = cut(slice(border, None))

@@ -76,7 +76,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
         else:
             metrics = stage.retrain()
         files.write_outcome(metrics, seconds=time.monotonic() - began)
-        return metrics["after"]
+        return dict(metrics["after"])
 
     def _full_model(self, files: TrialFiles) -> keras.Model:
         model = self.source.new(self.sample)
@@ -158,7 +158,9 @@ class _Stage:
         save_weights(self.model, self.files.checkpoint)
         self._train(best=self.objective.get_value(before))
         after = self.score()
-        worse = self.objective.better_than(*map(self.objective.get_value, (before, after)))
+        worse = self.objective.better_than(
+            *map(self.objective.get_value, (before, after))
+        )
         if worse:
             load_weights(self.model, self.files.checkpoint)
             after = before
@@ -245,7 +247,9 @@ def evaluate(model: keras.Model, data: FitData, objective: Any) -> dict[str, flo
     arguments = data.scored_on(validation)
     values = model.evaluate(**arguments, verbose=0, return_dict=True)
     prefix = "val_" if validation else ""
-    scores = {prefix + name: float(ops.convert_to_numpy(v)) for name, v in values.items()}
+    scores = {
+        prefix + name: float(ops.convert_to_numpy(v)) for name, v in values.items()
+    }
     check_objective(objective, scores)
     if not np.isfinite(objective.get_value(scores)):
         raise StageError(

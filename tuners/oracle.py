@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras_tuner
 
 from keras_eds import methods
 from keras_eds.budget import Budget, parse_budgets
-from keras_eds.errors import EDSError, ProjectError
+from keras_eds.errors import ProjectError
 from keras_eds.field import Field
 from keras_eds.methods import Method, Outcome, Proposal, SearchState
 from keras_eds.plan import DimensionPlan

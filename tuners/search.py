@@ -174,7 +174,9 @@ class EDSSearch(BaseTuner):
             self._progress.fail(proposal, error)
             if proposal.stage != "retrain":
                 raise FatalStageError(_failure(proposal, error)) from error
-            raise keras_tuner.errors.FailedTrialError(_failure(proposal, error)) from error
+            raise keras_tuner.errors.FailedTrialError(
+                _failure(proposal, error)
+            ) from error
         return score
 
     def on_trial_end(self, trial: Any) -> None:
@@ -212,7 +214,8 @@ class EDSSearch(BaseTuner):
 
     def plan_for(self, budget: Budget | float | str) -> DimensionPlan:
         """The plan for any budget, from the saliency measured already."""
-        return self.oracle.plan_for(budget)
+        plan: DimensionPlan = self.oracle.plan_for(budget)
+        return plan
 
     def results(self) -> list[StageResult]:
         """What every ended stage found, in order."""
@@ -252,7 +255,9 @@ class EDSSearch(BaseTuner):
         return self.method.num_stages(self.oracle.state)
 
     def _stage_callbacks(self, trial: Any, callbacks: Any) -> list[Any]:
-        name = f"{self._stage_index(trial)}-{trial.hyperparameters.values['eds/stage']}"
+        values = trial.hyperparameters.values
+        what = values.get("eds/budget", values["eds/stage"])
+        name = f"{self._stage_index(trial)}-{what}"
         copies = FitData({}, None, {"callbacks": callbacks}).callbacks()
         for callback in copies:
             if hasattr(callback, "on_stage_end"):
@@ -260,7 +265,7 @@ class EDSSearch(BaseTuner):
             if isinstance(callback, keras.callbacks.TensorBoard):
                 # Stages that write to one folder would overwrite each other.
                 callback.log_dir = str(Path(callback.log_dir) / name)
-        return copies
+        return list(copies)
 
     def _result(self, trial: Any) -> StageResult:
         files = self._files(trial)

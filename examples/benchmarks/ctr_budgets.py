@@ -157,7 +157,9 @@ class Bench:
                 rows.append(self.row(name, kept, **extra))
         return rows
 
-    def equal_widths(self, full: keras.Model, fields: list[Any]) -> list[dict[str, Any]]:
+    def equal_widths(
+        self, full: keras.Model, fields: list[Any]
+    ) -> list[dict[str, Any]]:
         """A model of that width from the start; below width 1, mixed widths."""
         rows = []
         for budget in BUDGETS:
@@ -185,7 +187,10 @@ def done(path: Path) -> set[tuple[str, int]]:
     return {(row["model"], row["seed"]) for row in rows}
 
 
-def run(dataset: str, models: list[str], seeds: list[int], data_path: str | None) -> None:
+def run(
+    dataset: str, models: list[str], seeds: list[int], data_path: str | None
+) -> None:
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"ctr_{dataset}.jsonl"
     data = SETTINGS[dataset]["load"](data_path)
     for seed in seeds:

@@ -73,9 +73,7 @@ class SingleShot(Method):
         keep_initial = self.warm_start == "initial"
         stages = []
         if wanted:
-            stages.append(
-                Proposal("pretrain", settings={"keep_initial": keep_initial})
-            )
+            stages.append(Proposal("pretrain", settings={"keep_initial": keep_initial}))
         if self.probe is not None:
             stages.append(Proposal("probe", settings=self.probe))
         return stages

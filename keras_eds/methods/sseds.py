@@ -135,7 +135,9 @@ class SSEDS(SingleShot):
         total = sum(sums.values()) or 1.0
         return {name: value / total for name, value in sums.items()}
 
-    def _scored(self, field: Field, measured: FieldMeasurement) -> tuple[np.ndarray, Any]:
+    def _scored(
+        self, field: Field, measured: FieldMeasurement
+    ) -> tuple[np.ndarray, Any]:
         """Falling gains, and the basis or column order that they belong to."""
         if self.basis == "principal":
             basis = PrincipalBasis.of(measured, self.fill)

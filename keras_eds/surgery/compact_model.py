@@ -25,7 +25,7 @@ class CompactModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """The original model's description and its narrow layers."""
-        original = type(self).__mro__[2]
+        original: Any = type(self).__mro__[2]
         return {
             "model": {
                 "module": original.__module__,

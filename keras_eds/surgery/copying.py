@@ -59,7 +59,10 @@ def custom_objects(model: keras.Model) -> dict[str, Any]:
 def compile_like(source: keras.Model, target: keras.Model) -> None:
     """Compiles `target` with the settings of `source`, and state of its own."""
     arguments = keras_private.compile_arguments(source)
-    with keras.saving.custom_object_scope(custom_objects(source)), strategy_scope(source):
+    with (
+        keras.saving.custom_object_scope(custom_objects(source)),
+        strategy_scope(source),
+    ):
         if arguments is None:
             target.compile_from_config(source.get_compile_config())
             return

@@ -66,7 +66,9 @@ class Gate:
         width = self.site.field.output_dim
         vectors = ops.reshape(ops.stop_gradient(outputs), (-1, width))
         self._add_moments(ops.cast(vectors, "float32"), self._weights(inputs))
-        noise = ops.reshape(self._signed_probe(ops.shape(vectors)[0]), ops.shape(outputs))
+        noise = ops.reshape(
+            self._signed_probe(ops.shape(vectors)[0]), ops.shape(outputs)
+        )
         dtype = outputs.dtype
         return outputs * ops.cast(self.gate, dtype) + ops.cast(noise, dtype)
 

@@ -162,7 +162,9 @@ def _choose(sites: list[Site], filters: Filters) -> list[Site]:
     else:
         patterns = [filters] if isinstance(filters, str) else list(filters)
         try:
-            chosen = [s for s in sites if any(_matches(p, s.field.name) for p in patterns)]
+            chosen = [
+                s for s in sites if any(_matches(p, s.field.name) for p in patterns)
+            ]
         except re.error as error:
             raise FieldError(
                 "`filters` must be valid regular expressions. "
