@@ -36,8 +36,8 @@ def make_planted(
     Ids are uniform and the fields equally large by default: neither sizes
     nor frequencies tell the widths. A model needs some 10 examples for each
     number in the latent vectors, or it learns nothing: more ids or more
-    width want more examples. At the defaults a `DeepFM` of width 16, stock
-    Adam at 0.003, batches of 512, finds all coordinates in 10 epochs.
+    width want more examples. A good start at the defaults is a `DeepFM` of
+    width 16, Adam at 0.003, batches of 512, 10 epochs.
 
     Args:
         num_examples: Rows of the three parts together.
