@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import keras
@@ -80,16 +82,18 @@ def apply_plan(
 def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, FieldPlan]]:
     """Pairs every field of the plan with its table in the model.
 
-    By name; where a name is not found, and as many tables of the same shapes
-    stand in the same order, by order: Keras numbers unnamed layers anew whenever
-    a model is built.
+    By name; where a name is not found, and as many tables of the same shapes and
+    the same names but for a number stand in the same order, by order: Keras
+    numbers unnamed layers anew whenever a model is built.
     """
     names = {kept.name for kept in plan}
     sites = all_sites(model)
     by_name = {site.field.name: site for site in sites}
     if names <= set(by_name):
         pairs = [(by_name[kept.name], kept) for kept in plan]
-    elif len(sites) == len(plan):
+    elif [_unnumbered(s.field.name) for s in sites] == [
+        _unnumbered(kept.name) for kept in plan
+    ]:
         pairs = list(zip(sites, plan, strict=True))
     else:
         raise PlanError(
@@ -119,6 +123,10 @@ def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, FieldPlan
     return pairs
 
 
+def _unnumbered(name: str) -> str:
+    return re.sub(r"_\d+(?=/|$)", "", name)
+
+
 def _check_options(values: str, alignment: str) -> None:
     for name, value, allowed in (
         ("values", values, ("kept", "fresh")),
@@ -136,36 +144,39 @@ def _narrow(
 ) -> PrunedFieldEmbedding:
     old = site.layer
     layer = PrunedFieldEmbedding(
-        input_dim=old.input_dim,
+        input_dim=site.field.input_dim,
         kept_dim=kept.kept_dim,
-        output_dim=old.output_dim,
+        output_dim=site.field.output_dim,
         use_constant=kept.constant is not None,
-        embeddings_initializer=old.embeddings_initializer,
+        embeddings_initializer=_initializer(old, kept.kept_dim),
         embeddings_regularizer=old.embeddings_regularizer,
         embeddings_constraint=old.embeddings_constraint,
         mask_zero=old.mask_zero and not is_reducing(old),
         combiner=old.combiner if is_reducing(old) else None,
+        activity_regularizer=old.activity_regularizer,
         name=old.name,
         dtype=old.dtype_policy,
         trainable=old.trainable,
     )
     # Layout maps and checkpoints know a table by its path.
-    scope = keras_private.table_variable(old).path.rsplit("/", 1)[0]
-    if values == "fresh" and not _can_draw(old, kept.kept_dim):
-        layer.embeddings_initializer = keras.initializers.get("uniform")
-    with keras.name_scope(scope):
+    scopes = keras_private.table_variable(old).path.split("/")[:-1]
+    with ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(keras.name_scope(scope))
         layer.build(None)
     _set_values(layer, old, kept, values, alignment)
     return layer
 
 
-def _can_draw(old: keras.layers.Embedding, kept_dim: int) -> bool:
-    # An initializer that holds a whole table can only give that table.
+def _initializer(old: keras.layers.Embedding, kept_dim: int) -> Any:
+    # One that holds the wide table can only give that, and would be saved with it.
+    initializer, shape = old.embeddings_initializer, (2, max(1, kept_dim))
+    holds_table = np.ndim(getattr(initializer, "value", 0.0)) > 0
     try:
-        old.embeddings_initializer((2, max(1, kept_dim)))
+        drawn = None if holds_table else initializer(shape, old.variable_dtype)
     except Exception:
-        return False
-    return True
+        drawn = None
+    return initializer if drawn is not None and drawn.shape == shape else "uniform"
 
 
 def _set_values(

@@ -10,43 +10,51 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_eds.backend.lookup import lookup
 from keras_eds.measurements import FieldMeasurement
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import Site, is_reducing
 
-# Rows of the probe. A batch of as many vectors has its gradients one by one;
-# a larger one has sums of several, with random signs, whose outer products
-# have the wanted expectation.
-PROBE_ROWS = 1024
+# Rows of the probe. Looked-up vectors that share a row are told apart by random
+# signs: the outer products of their signed sums have the wanted expectation.
+PROBE_ROWS = 4096
 
 
 class Gate:
     """Adds `e * gate + probe` behind a lookup, with gate = 1 and probe = 0.
 
     The output does not change. The gradient of `gate` is the saliency of each
-    column, the sum over the batch of `e * dL/de`. Row k of the gradient of
+    column, the sum over the batch of `e * dL/de`. A row of the gradient of
     `probe`, shape `(PROBE_ROWS, output_dim)`, is the signed sum of `dL/de` over
-    the vectors that fall on k. Moments of e are added up on the way.
+    the vectors that fall on it. Moments of e are added up on the way.
+
+    Both are offsets in one variable, row 0 the gate's: what a pass costs is the
+    number of operations on small arrays.
 
     Args:
         site: The field to measure.
+        seed: Seed of the signs.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, seed: int) -> None:
         self.site = site
+        self._random = np.random.default_rng(seed)
         self._variables: list[keras.Variable] = []
 
     def attach(self) -> None:
         """Puts the instrument on the layer."""
         width = self.site.field.output_dim
-        self.gate = self._add("gate", (width,), initializer="ones")
-        self.probe = self._add("probe", (PROBE_ROWS, width))
-        # Kept per replica and added up when read.
-        total: dict[str, Any] = {"trainable": False, "aggregation": "sum"}
-        total["synchronization"] = "on_read"
-        self.count = self._add("count", (), **total)
-        self.sum = self._add("sum", (width,), **total)
-        self.outer = self._add("outer", (width, width), **total)
+        self.offsets = self._add("offsets", (1 + PROBE_ROWS, width))
+        # Sums of (e, 1) (e, 1)^T, kept per replica and added up when read.
+        self.moments = self._add(
+            "moments",
+            (width + 1, width + 1),
+            trainable=False,
+            aggregation="sum",
+            synchronization="on_read",
+        )
+        # A table looked up at several places shares its rows of the probe.
+        self._called_often = keras_private.call_sites(self.site.layer) != 1
         self._lookup = self.site.layer.call
         self.site.layer.call = self._call
 
@@ -63,14 +71,14 @@ class Gate:
 
     def _call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = self._lookup(inputs, *args, **kwargs)
-        width = self.site.field.output_dim
-        vectors = ops.reshape(ops.stop_gradient(outputs), (-1, width))
-        self._add_moments(ops.cast(vectors, "float32"), self._weights(inputs))
-        noise = ops.reshape(
-            self._signed_probe(ops.shape(vectors)[0]), ops.shape(outputs)
-        )
-        dtype = outputs.dtype
-        return outputs * ops.cast(self.gate, dtype) + ops.cast(noise, dtype)
+        vectors = outputs
+        if len(outputs.shape) != 2:
+            vectors = ops.reshape(outputs, (-1, self.site.field.output_dim))
+        self._add_moments(ops.stop_gradient(vectors), self._weights(inputs))
+        gate, probe = self._offsets_for(vectors)
+        if len(outputs.shape) != 2:
+            probe = ops.reshape(probe, ops.shape(outputs))
+        return outputs * (1.0 + ops.cast(gate, outputs.dtype)) + probe
 
     def _weights(self, inputs: Any) -> Any:
         """1 for a vector that counts, 0 for padding; None if all count."""
@@ -79,38 +87,47 @@ class Gate:
         return ops.reshape(ops.cast(ops.not_equal(inputs, 0), "float32"), (-1, 1))
 
     def _add_moments(self, vectors: Any, weights: Any) -> None:
-        weighted = vectors if weights is None else vectors * weights
-        ones = ops.ones_like(vectors[:, 0])
-        count = ops.sum(ones) if weights is None else ops.sum(weights)
-        self.count.assign_add(count)
-        self.sum.assign_add(ops.sum(weighted, axis=0))
-        self.outer.assign_add(ops.matmul(ops.transpose(weighted), vectors))
+        vectors = ops.cast(vectors, "float32")
+        extended = ops.pad(vectors, ((0, 0), (0, 1)), constant_values=1.0)
+        weighted = extended if weights is None else extended * weights
+        self.moments.assign_add(ops.matmul(ops.transpose(weighted), extended))
 
-    def _signed_probe(self, number: Any) -> Any:
-        index = ops.arange(number, dtype="int32")
-        row = index % PROBE_ROWS
-        # A hash in place of a generator, which would be one more state to restore.
-        phase = ops.cast(row, "float32") * 12.9898
-        phase = phase + ops.cast(index // PROBE_ROWS, "float32") * 78.233
-        hashed = ops.sin(phase) * 43758.5453
-        sign = ops.where(hashed - ops.floor(hashed) < 0.5, -1.0, 1.0)
-        rows = ops.take(self.probe, row, axis=0)
-        return rows * ops.expand_dims(ops.cast(sign, "float32"), -1)
+    def _offsets_for(self, vectors: Any) -> tuple[Any, Any]:
+        """The gate's row, and a row of the probe for every vector."""
+        number = vectors.shape[0]
+        if number is None:
+            # In a graph of the user's own making; signs are drawn once.
+            index = ops.arange(ops.shape(vectors)[0], dtype="int32")
+            rows = ops.take(self.offsets, 1 + index % PROBE_ROWS, axis=0)
+            signs = ops.take(self._signs(1 << 16), index % (1 << 16), axis=0)
+            return self.offsets[:1], ops.cast(rows * signs, vectors.dtype)
+        index = np.concatenate([[0], 1 + np.arange(number) % PROBE_ROWS])
+        rows = lookup(self.offsets, ops.convert_to_tensor(index, "int32"), "float32")
+        gate, probe = ops.split(rows, [1])
+        if number > PROBE_ROWS or self._called_often:
+            probe = probe * self._signs(number)
+        return gate, ops.cast(probe, vectors.dtype)
+
+    def _signs(self, number: int) -> Any:
+        signs = self._random.integers(0, 2, (number, 1)) * 2 - 1
+        return ops.convert_to_tensor(signs.astype("float32"))
 
     def read(self, recorder: SaliencyRecorder) -> FieldMeasurement:
         """What was measured, once `fit` has run with `recorder`."""
-        count = max(float(_numpy(self.count)), 1.0)
+        moments = np.asarray(ops.convert_to_numpy(self.moments), dtype="float64")
+        recorded = recorder.recorded(self.offsets)
+        count = max(float(moments[-1, -1]), 1.0)
+        mean = moments[:-1, -1] / count
         layer = self.site.layer
-        mean = _numpy(self.sum) / count
         if is_reducing(layer) and layer.combiner != "mean":
             # A constant is added once a row; a sum of rows has no fixed mean.
             mean = np.zeros_like(mean)
         return FieldMeasurement(
-            gate_abs=_numpy(recorder.absolute(self.gate)),
-            gate_sum=_numpy(recorder.signed(self.gate)),
+            gate_abs=recorded[1],
+            gate_sum=recorded[0],
             mean=mean,
-            second_moment=_numpy(self.outer) / count,
-            gradient_moment=_numpy(recorder.outer(self.probe)),
+            second_moment=moments[:-1, :-1] / count,
+            gradient_moment=recorded[2:],
             lookups=count,
         )
 
@@ -118,8 +135,8 @@ class Gate:
 class SaliencyRecorder(keras.optimizers.Optimizer):
     """An optimizer that adds gradients up in place of stepping.
 
-    A vector's |gradient| and gradient are added up; of a matrix G, the sum of
-    its rows' outer products, `G^T G`.
+    Of the gradient of a gate's offsets, `(g; G)` with g its first row, the sums
+    over batches of g, of |g| and of `G^T G` are kept.
     """
 
     def __init__(self) -> None:
@@ -131,39 +148,22 @@ class SaliencyRecorder(keras.optimizers.Optimizer):
         super().build(variables)
         # By place, as Keras's optimizers do: a backend may hand `update_step`
         # another object for the same variable.
-        self._signed, self._other = [], []
-        for variable in variables:
-            width = variable.shape[-1]
-            vector = len(variable.shape) == 1
-            self._signed.append(self._slot(variable, (width,) if vector else ()))
-            self._other.append(
-                self._slot(variable, (width,) if vector else (width, width))
-            )
-
-    def _slot(self, variable: keras.Variable, shape: Sequence[int]) -> keras.Variable:
-        return self.add_variable(shape=tuple(shape), name=f"{variable.name}_recorded")
+        self._recorded = [
+            self.add_variable(shape=(2 + v.shape[-1], v.shape[-1]), name="recorded")
+            for v in variables
+        ]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         gradient = ops.cast(ops.convert_to_tensor(gradient), "float32")
-        index = self._get_variable_index(variable)
-        if len(gradient.shape) == 1:
-            self.assign_add(self._signed[index], gradient)
-            self.assign_add(self._other[index], ops.abs(gradient))
-        else:
-            outer = ops.matmul(ops.transpose(gradient), gradient)
-            self.assign_add(self._other[index], outer)
+        gate, probe = ops.split(gradient, [1])
+        outer = ops.matmul(ops.transpose(probe), probe)
+        update = ops.concatenate([gate, ops.abs(gate), outer])
+        self.assign_add(self._recorded[self._get_variable_index(variable)], update)
 
-    def absolute(self, variable: keras.Variable) -> keras.Variable:
-        """Sum over batches of |gradient|, of a vector."""
-        return self._other[self._get_variable_index(variable)]
-
-    def signed(self, variable: keras.Variable) -> keras.Variable:
-        """Sum over batches of the gradient, of a vector."""
-        return self._signed[self._get_variable_index(variable)]
-
-    def outer(self, variable: keras.Variable) -> keras.Variable:
-        """Sum over batches of `G^T G`, of a matrix."""
-        return self._other[self._get_variable_index(variable)]
+    def recorded(self, variable: keras.Variable) -> np.ndarray:
+        """The sums for one gate, shape `(2 + output_dim, output_dim)`."""
+        slot = self._recorded[self._get_variable_index(variable)]
+        return np.asarray(ops.convert_to_numpy(slot), dtype="float64")
 
 
 @contextmanager
@@ -171,13 +171,10 @@ def gates_on(sites: Sequence[Site]) -> Iterator[list[Gate]]:
     """Puts a gate on every site, and takes all off at the end."""
     with ExitStack() as stack:
         gates = []
-        for site in sites:
-            gate = Gate(site)
+        for seed, site in enumerate(sites):
+            gate = Gate(site, seed)
             stack.callback(gate.remove)
             gate.attach()
             gates.append(gate)
         yield gates
 
-
-def _numpy(variable: keras.Variable) -> np.ndarray:
-    return np.asarray(ops.convert_to_numpy(variable), dtype="float64")

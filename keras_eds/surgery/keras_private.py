@@ -37,6 +37,11 @@ def child_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(layer._layers)
 
 
+def call_sites(layer: keras.layers.Layer) -> int:
+    """At how many places of a graph the layer is called; 0 outside of graphs."""
+    return len(layer._inbound_nodes)
+
+
 def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     """`model` and every layer inside, each once."""
     return list(model._flatten_layers(include_self=True, recursive=True))

@@ -16,9 +16,11 @@ from keras_eds.surgery import keras_private
 from keras_eds.surgery.gate import SaliencyRecorder, gates_on
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
-# A twentieth of an epoch, and no more batches than the moments need.
+# A twentieth of an epoch, and no more batches than the moments need. A pass
+# costs by the batch, hardly by the example: arrays are cut in large batches.
 EPOCH_SHARE = 20
 MOST_BATCHES = 64
+LARGE_BATCH = 4096
 BATCHES_OF_UNKNOWN_LENGTH = 16
 
 
@@ -39,8 +41,9 @@ def measure(
         model: A built and compiled model.
         data: What `fit` is given: `x`, `y`, `sample_weight`, `batch_size`,
             `class_weight`, `shuffle`.
-        batches: How many batches. Defaults to a twentieth of an epoch, at most
-            64, or 16 where the number of batches is unknown.
+        batches: How many batches. Defaults to a twentieth of an epoch, in
+            batches of up to 4,096 where the data are arrays, at most 64; or to 16
+            where the number of batches is unknown.
         filters: Which tables, as in `find_fields`.
         verbose: As in `fit`.
 
@@ -63,7 +66,7 @@ def measure(
     """
     sites = find_sites(model, filters)
     _check_built(model, sites)
-    steps = _steps(data, batches)
+    data, steps = _schedule(data, batches)
     # Tracing a graph costs more than a few steps; under JAX it is the reverse.
     eager = keras.backend.backend() != "jax"
     recorder = None
@@ -101,15 +104,25 @@ def _check_built(model: keras.Model, sites: Sequence[Site]) -> None:
         )
 
 
-def _steps(data: Mapping[str, Any], batches: int | None) -> int:
-    _, number = keras_private.batches(dict(data))
-    if batches is not None:
-        return batches if number is None else min(batches, int(number))
-    if number is None:
-        return BATCHES_OF_UNKNOWN_LENGTH
+def _schedule(
+    data: Mapping[str, Any], batches: int | None
+) -> tuple[dict[str, Any], int]:
+    """The data, possibly in larger batches, and how many batches to take."""
+    data = dict(data)
+    _, number = keras_private.batches(data)
     if number == 0:
         raise DataError("`x` must hold at least one batch. Received: no batch.")
-    return max(1, min(MOST_BATCHES, -(-int(number) // EPOCH_SHARE)))
+    if batches is not None:
+        return data, batches if number is None else min(batches, int(number))
+    if number is None:
+        return data, BATCHES_OF_UNKNOWN_LENGTH
+    leaves = keras.tree.flatten(data.get("x"))
+    if all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        share = len(leaves[0]) // EPOCH_SHARE
+        size = data.get("batch_size") or 32
+        data["batch_size"] = max(size, min(LARGE_BATCH, share))
+        _, number = keras_private.batches(data)
+    return data, max(1, min(MOST_BATCHES, -(-int(number or 1) // EPOCH_SHARE)))
 
 
 def _recorder_for(model: keras.Model) -> keras.optimizers.Optimizer:
