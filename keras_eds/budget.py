@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from keras_eds.errors import BudgetError
@@ -18,11 +19,13 @@ _UNITS = {
     "KB": 10**3,
     "MB": 10**6,
     "GB": 10**9,
+    "TB": 10**12,
     "KIB": 2**10,
     "MIB": 2**20,
     "GIB": 2**30,
+    "TIB": 2**40,
 }
-_SIZE = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(%|[KMG]?I?B)\s*$", re.IGNORECASE)
+_SIZE = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(%|(?:[KMGT]I?)?B)\s*$", re.IGNORECASE)
 _HOWTO = (
     "Give a fraction of today's embedding bytes (0.1 or '10%'), a size ('8MB', "
     "'512KiB'), or Budget(parameters=...)."
@@ -64,21 +67,25 @@ class Budget:
                 f"Received: {given or 'nothing'}. {_HOWTO}"
             )
         ((name, value),) = given.items()
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise BudgetError(
                 f"`budget` must be a number. Received: {name}={value!r}. {_HOWTO}"
             )
-        if not math.isfinite(value) or value <= 0:
+        number = float(value)
+        if not math.isfinite(number) or number <= 0 or (
+            name != "fraction" and number < 1
+        ):
             raise BudgetError(
                 f"`budget` must be greater than 0. Received: {name}={value}. {_HOWTO}"
             )
-        if name == "fraction" and value > 1:
+        if name == "fraction" and number > 1:
             raise BudgetError(
                 "`budget` as a fraction must be at most 1. "
                 f"Received: budget={value}. {_HOWTO}"
             )
-        if name != "fraction":
-            object.__setattr__(self, name, int(value))
+        # Plain numbers, also for NumPy's: a budget is compared, printed and stored.
+        plain = number if name == "fraction" else int(value)
+        object.__setattr__(self, name, plain)
 
     def __repr__(self) -> str:
         given = [f"{k}={v}" for k, v in vars(self).items() if v is not None]
@@ -91,7 +98,7 @@ class Budget:
             return value
         if isinstance(value, str):
             return cls._parse_text(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise BudgetError(
                 "`budget` must be a fraction, a size or a Budget. "
                 f"Received: budget={value!r}. {_HOWTO}"

@@ -159,7 +159,7 @@ def _narrow(
         trainable=old.trainable,
     )
     # Layout maps and checkpoints know a table by its path.
-    scopes = keras_private.table_variable(old).path.split("/")[:-1]
+    scopes = keras_private.table_variable(old).path.split("/")[:-2]
     with ExitStack() as stack:
         for scope in scopes:
             stack.enter_context(keras.name_scope(scope))

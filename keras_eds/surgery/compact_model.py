@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_eds.layers import PrunedFieldEmbedding
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.sites import Site, all_sites
+from keras_eds.surgery.sites import Site
 
 
 class CompactModel(keras.Model):
@@ -45,15 +46,19 @@ class CompactModel(keras.Model):
         model = keras.saving.deserialize_keras_object(
             config["model"], custom_objects=custom_objects
         )
-        layers = config["layers"]
-        for site in all_sites(model):
-            if site.field.name not in layers:
-                continue
-            layer = keras.saving.deserialize_keras_object(layers[site.field.name])
+        layers, tables = config["layers"], _tables(model)
+        for place, narrow in layers.items():
+            layer = keras.saving.deserialize_keras_object(narrow)
             if not layer.built:
                 layer.build(None)
-            keras_private.become(site.layer, layer)
+            keras_private.become(tables[int(place)], layer)
         return make_compact(model, layers)
+
+
+def _tables(model: keras.Model) -> list[keras.layers.Layer]:
+    """Every table of the model, wide or narrow, in the order of its layers."""
+    kinds = (keras.layers.Embedding, PrunedFieldEmbedding)
+    return [t for t in keras_private.all_layers(model) if isinstance(t, kinds)]
 
 
 _register = keras.saving.register_keras_serializable("keras_eds", "CompactModel")
@@ -61,7 +66,7 @@ _register(CompactModel)
 
 
 def make_compact(model: keras.Model, layers: dict[str, Any]) -> keras.Model:
-    """Makes `model` a `CompactModel` that remembers `layers`, by field name."""
+    """Makes `model` a `CompactModel` that remembers `layers`, by their place."""
     if isinstance(model, CompactModel):
         model._compact_layers = {**model._compact_layers, **layers}
         return model
@@ -76,8 +81,10 @@ def make_compact(model: keras.Model, layers: dict[str, Any]) -> keras.Model:
 
 def remember_layers(model: keras.Model, sites: Sequence[Site]) -> None:
     """Makes a saved file name the changed layers that no graph names."""
+    # By place: unnamed layers have other names whenever a model is rebuilt.
+    places = {id(table): str(place) for place, table in enumerate(_tables(model))}
     layers = {
-        site.field.name: keras.saving.serialize_keras_object(site.layer)
+        places[id(site.layer)]: keras.saving.serialize_keras_object(site.layer)
         for site in sites
         if not site.rebuilt_by_graph
     }

@@ -67,7 +67,10 @@ def compile_like(source: keras.Model, target: keras.Model) -> None:
             target.compile_from_config(source.get_compile_config())
             return
         arguments = {key: _renewed(value) for key, value in arguments.items()}
-        target.compile(**arguments)
+        for name, value in keras_private.compiled_attributes(source).items():
+            if source is not target or isinstance(value, keras.optimizers.Optimizer):
+                keras_private.set_attribute(target, name, _renewed(value))
+        keras.Model.compile(target, **arguments)
 
 
 def _renewed(value: Any) -> Any:

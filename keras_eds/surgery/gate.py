@@ -53,8 +53,6 @@ class Gate:
             aggregation="sum",
             synchronization="on_read",
         )
-        # A table looked up at several places shares its rows of the probe.
-        self._called_often = keras_private.call_sites(self.site.layer) != 1
         self._lookup = self.site.layer.call
         self.site.layer.call = self._call
 
@@ -104,7 +102,9 @@ class Gate:
         index = np.concatenate([[0], 1 + np.arange(number) % PROBE_ROWS])
         rows = lookup(self.offsets, ops.convert_to_tensor(index, "int32"), "float32")
         gate, probe = ops.split(rows, [1])
-        if number > PROBE_ROWS or self._called_often:
+        # Lookups at other places, and other replicas, share the rows of the probe.
+        alone = self.site.called_once and keras_private.num_replicas() == 1
+        if number > PROBE_ROWS or not alone:
             probe = probe * self._signs(number)
         return gate, ops.cast(probe, vectors.dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -87,14 +88,33 @@ def refresh(model: keras.Model) -> None:
 def compile_arguments(model: keras.Model) -> dict[str, Any] | None:
     """The arguments of the last `compile`, as objects.
 
-    None where the class has a `compile` of its own, whose arguments only
-    `get_compile_config` knows.
+    None where the class has a `compile_from_config` of its own.
     """
-    if type(model).compile != Trainer.compile:
+    if type(model).compile_from_config != Trainer.compile_from_config:
         return None
     arguments = dict(model._compile_config.config)
     arguments["auto_scale_loss"] = model.optimizer is not arguments["optimizer"]
     return arguments
+
+
+def compiled_attributes(model: keras.Model) -> dict[str, Any]:
+    """The attributes that a class's own `compile` sets, which Keras cannot tell."""
+    own = type(model).compile
+    if own == Trainer.compile:
+        return {}
+    names = inspect.unwrap(own).__code__.co_names
+    return {name: vars(model)[name] for name in names if name in vars(model)}
+
+
+def set_attribute(model: keras.Model, name: str, value: Any) -> None:
+    """Sets an attribute of a built model."""
+    locked = model._tracker.locked
+    model._tracker.unlock()
+    try:
+        setattr(model, name, value)
+    finally:
+        if locked:
+            model._tracker.lock()
 
 
 @contextmanager
@@ -119,6 +139,16 @@ def training_with(
         refresh(model)
 
 
+def num_replicas() -> int:
+    """How many replicas of `tf.distribute` run this."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
 @contextmanager
 def without_optimizer(model: keras.Model) -> Iterator[None]:
     """Leaves the optimizer's state out of what is saved or loaded."""
@@ -132,13 +162,7 @@ def without_optimizer(model: keras.Model) -> Iterator[None]:
 
 def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
     # Past the tracker: the optimizer is no part of the model's saved state here.
-    locked = model._tracker.locked
-    model._tracker.unlock()
-    try:
-        model.optimizer = optimizer
-    finally:
-        if locked:
-            model._tracker.lock()
+    set_attribute(model, "optimizer", optimizer)
 
 
 def compiled_loss_exists(model: keras.Model) -> bool:

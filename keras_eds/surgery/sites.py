@@ -27,11 +27,13 @@ class Site:
         layer: The embedding layer.
         rebuilt_by_graph: Whether every model around the layer is restored from
             its graph of layers, so that a saved file names this very layer.
+        called_once: Whether graphs show that a step looks up in it only once.
     """
 
     field: Field
     layer: keras.layers.Embedding
     rebuilt_by_graph: bool
+    called_once: bool
 
 
 def find_fields(model: keras.Model, filters: Filters = None) -> list[Field]:
@@ -80,7 +82,7 @@ def all_sites(model: keras.Model) -> list[Site]:
             f"Received: model={model!r} of type {type(model).__name__}. "
             "Pass a keras.Model, or build one first."
         )
-    found = list(_walk(model, "", True, set()))
+    found = list(_walk(model, "", True, True, set()))
     if not found:
         raise FieldError(
             "`model` must have an embedding table (keras.layers.Embedding or "
@@ -92,7 +94,7 @@ def all_sites(model: keras.Model) -> list[Site]:
 
 
 def _walk(
-    parent: keras.layers.Layer, prefix: str, by_graph: bool, seen: set[int]
+    parent: keras.layers.Layer, prefix: str, by_graph: bool, once: bool, seen: set[int]
 ) -> Iterator[Site]:
     by_graph = by_graph and _is_plain_graph(parent)
     names = {} if _is_graph(parent) else _attribute_names(parent)
@@ -102,10 +104,11 @@ def _walk(
             continue
         seen.add(id(child))
         name = _distinct(names.get(id(child), child.name), taken)
+        child_once = once and keras_private.call_sites(child) == 1
         if isinstance(child, keras.layers.Embedding):
-            yield Site(_field(child, prefix + name), child, by_graph)
+            yield Site(_field(child, prefix + name), child, by_graph, child_once)
         else:
-            yield from _walk(child, f"{prefix}{name}/", by_graph, seen)
+            yield from _walk(child, f"{prefix}{name}/", by_graph, child_once, seen)
 
 
 def _is_graph(layer: keras.layers.Layer) -> bool:
