@@ -37,21 +37,18 @@ class FitData:
     options: dict[str, Any]
 
     @classmethod
-    def bind(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FitData:
-        """Reads arguments as `keras.Model.fit` does.
+    def of(cls, arguments: Mapping[str, Any]) -> FitData:
+        """Takes what `by_name` returned apart.
 
         Raises:
-            DataError: If they cannot be arguments of `fit`, or are read only once.
+            DataError: If there is no data, or it can be read only once.
         """
-        try:
-            bound = inspect.signature(keras.Model.fit).bind(None, *args, **kwargs)
-        except TypeError as error:
+        given = dict(arguments)
+        if given.get("x") is None:
             raise DataError(
-                "`search` takes the arguments of keras.Model.fit. "
-                f"Received: arguments that `fit` refuses ({error}). "
+                "`x` must be given. Received: x=None. "
                 "Call search(x, y, validation_data=..., epochs=...)."
-            ) from error
-        given = {k: v for k, v in bound.arguments.items() if k != "self"}
+            )
         training = {k: given.pop(k) for k in _DATA if k in given}
         validation = _validation(training, given)
         for name, data in (("x", training), ("validation_data", validation)):
@@ -64,35 +61,34 @@ class FitData:
         return {k: v for k, v in self.training.items() if k in _DATA[:4]}
 
     def measured_on(self, which: str) -> dict[str, Any]:
-        """What `surgery.measure` takes: the training or the validation data."""
-        if which == "train" or self.validation is None:
+        """What `surgery.measure` takes: the training or the validation data.
+
+        Raises:
+            DataError: If there is no validation data.
+        """
+        if which == "train":
             return dict(self.training)
+        if self.validation is None:
+            raise DataError(
+                "`validation_data` must be given to measure saliency on it. Received: "
+                "none. Pass validation_data, or SSEDS(data='train')."
+            )
         return {k: v for k, v in self.validation.items() if k in _DATA}
 
     def scored_on(self, validation: bool) -> dict[str, Any]:
         """The arguments of `evaluate`."""
-        if validation and self.validation is not None:
+        if validation:
+            if self.validation is None:
+                raise DataError(
+                    "`validation_data` must be given for an objective that starts "
+                    "with 'val_'. Received: no validation data. Pass "
+                    "validation_data, or search with an objective like 'loss'."
+                )
             return dict(self.validation)
         data = {k: v for k, v in self.training.items() if k in _DATA[:4]}
         if "steps_per_epoch" in self.options:
             data["steps"] = self.options["steps_per_epoch"]
         return data
-
-    def callbacks(self) -> list[keras.callbacks.Callback]:
-        """Copies of the callbacks, since each stage trains another model.
-
-        Raises:
-            DataError: If one cannot be copied.
-        """
-        try:
-            return list(copy.deepcopy(self.options.get("callbacks") or []))
-        except Exception as error:
-            raise DataError(
-                "`callbacks` must be deep-copyable, since each stage of a search gets "
-                f"copies. Received: {self.options['callbacks']!r}, which raised "
-                f"{type(error).__name__}: {error}. Open files and locks in "
-                "on_train_begin, not in __init__."
-            ) from error
 
     def check(self, model: keras.Model) -> None:
         """Refuses data without examples or without labels.
@@ -103,6 +99,49 @@ class FitData:
         for name, data in (("x", self.training), ("validation_data", self.validation)):
             if data is not None:
                 _check_batch(name, _first_batch(name, data), model)
+
+
+def by_name(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `fit`, each under its name.
+
+    Raises:
+        DataError: If they cannot be arguments of `fit`.
+    """
+    try:
+        bound = inspect.signature(keras.Model.fit).bind(None, *args, **kwargs)
+    except TypeError as error:
+        raise DataError(
+            "`search` takes the arguments of keras.Model.fit. "
+            f"Received: arguments that `fit` refuses ({error}). "
+            "Call search(x, y, validation_data=..., epochs=...)."
+        ) from error
+    return {k: v for k, v in bound.arguments.items() if k != "self"}
+
+
+def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """What `callbacks` of `fit` may be, as a list."""
+    found = keras.tree.flatten(callbacks)
+    return [callback for callback in found if callback is not None]
+
+
+def copies_of(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Copies of callbacks, since each stage trains another model.
+
+    Raises:
+        DataError: If one cannot be copied.
+    """
+    originals = callback_list(callbacks)
+    # A callback that was used before holds the model that it was used on.
+    memo: dict[int, Any] = {id(getattr(c, "_model", None)): None for c in originals}
+    try:
+        return list(copy.deepcopy(originals, memo))
+    except Exception as error:
+        raise DataError(
+            "`callbacks` must be deep-copyable, since each stage of a search gets "
+            f"copies. Received: {originals!r}, which raised "
+            f"{type(error).__name__}: {error}. Open files and locks in "
+            "on_train_begin, not in __init__."
+        ) from error
 
 
 def _validation(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_eds.errors import FieldError
+from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.copying import copy_model, custom_objects
+from keras_eds.surgery.apply import Alignment, Values, apply_plan
+from keras_eds.surgery.copying import compile_like, copy_model, custom_objects
 from keras_eds.surgery.sites import all_sites
+from keras_eds.tuners.keras_names import NameCounters
+from keras_eds.tuners.weights import damaged
 
 Builder = Callable[[], keras.Model]
 
@@ -23,11 +31,14 @@ class ModelSource:
             without arguments that returns one.
 
     Raises:
-        FieldError: If there is no compiled Keras model.
+        FieldError: If there is no compiled Keras model, or it cannot be copied.
     """
 
     def __init__(self, model: keras.Model | Builder) -> None:
         self._builder: Builder | None = None
+        self._counters = NameCounters()
+        # KerasTuner's own tuners reset it before they build a model.
+        self._policy = keras.config.dtype_policy()
         if isinstance(model, keras.Model):
             self.example = model
         elif callable(model):
@@ -39,6 +50,7 @@ class ModelSource:
                 f"Received: model={model!r}. Pass a keras.Model."
             )
         self._check(self.example)
+        self._check_copyable()
 
     @property
     def trained(self) -> bool:
@@ -54,7 +66,9 @@ class ModelSource:
         """
         if self._builder is None:
             return copy_model(self.example)
-        model = self._builder()
+        keras.config.set_dtype_policy(self._policy)
+        with self._counters.as_before():
+            model = self._builder()
         self._check(model)
         if not model.built and sample is not None:
             model(sample, training=False)
@@ -76,10 +90,60 @@ class ModelSource:
         ours = [site.field.name for site in all_sites(self.example)]
         return dict(zip(ours, theirs, strict=True))
 
-    def load(self, path: str) -> keras.Model:
-        """Loads a saved result, compiled."""
+    def apply(
+        self, model: keras.Model, plan: DimensionPlan, values: Values, start: Alignment
+    ) -> keras.Model:
+        """`apply_plan` on a model that `new` or `fresh` made."""
+        with warnings.catch_warnings() if self._compiles_itself else nullcontext():
+            if self._compiles_itself:
+                # Its function has compiled it, and its optimizer is not built yet.
+                warnings.filterwarnings("ignore", message="`compile\\(\\)` was not")
+            return apply_plan(model, plan, values, start, in_place=True)
+
+    @property
+    def loads_from_file(self) -> bool:
+        """Whether a result can be loaded and compiled without being rebuilt."""
+        layers = keras_private.all_layers(self.example)
+        unsafe = any(isinstance(layer, keras.layers.Lambda) for layer in layers)
+        return not unsafe and not self._compiles_itself
+
+    def load(self, path: Path) -> keras.Model:
+        """Loads a saved result, compiled.
+
+        Raises:
+            ProjectError: If the file is missing or damaged.
+        """
         objects = custom_objects(self.example)
-        return keras.saving.load_model(path, custom_objects=objects, compile=False)
+        try:
+            model = keras.saving.load_model(path, custom_objects=objects, compile=False)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise damaged(path, error) from error
+        compile_like(self.example, model)
+        return model
+
+    @property
+    def _compiles_itself(self) -> bool:
+        cls, base = type(self.example), keras.Model
+        restored = cls.compile_from_config is not base.compile_from_config
+        return cls.compile is not base.compile and not restored
+
+    def _check_copyable(self) -> None:
+        name = type(self.example).__name__
+        if self._builder is None and self._compiles_itself:
+            raise FieldError(
+                "`model` must be a model whose copies can be compiled. Received: "
+                f"a {name}, whose class overrides `compile` but not "
+                "`compile_from_config`. Pass a function that builds and compiles it."
+            )
+        try:
+            self.example.get_config()
+        except Exception as error:
+            raise FieldError(
+                "`model` must be a model that Keras can save, as its small copy is "
+                f"saved. Received: a {name}, whose `get_config` raised "
+                f"{type(error).__name__}: {error}. Give it and its layers a complete "
+                "`get_config`."
+            ) from error
 
     @staticmethod
     def _check(model: Any) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import traceback
+import json
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
-from keras_eds import methods
+from keras_eds import archive, methods
 from keras_eds.budget import Budget, parse_budgets
 from keras_eds.errors import ProjectError
 from keras_eds.field import Field
+from keras_eds.measurements import Measurements
 from keras_eds.methods import Method, Outcome, Proposal, SearchState
 from keras_eds.plan import DimensionPlan
-from keras_eds.tuners.trial_files import TrialFiles, proposal_values, read_proposal
+from keras_eds.tuners.trial_files import (
+    TrialFiles,
+    proposal_values,
+    read_json,
+    read_proposal,
+)
+
+# How long a worker that has to wait is held back, so that it does not ask at once.
+IDLE_SECONDS = 0.1
 
 Budgets = Budget | float | str | Sequence[Budget | float | str]
 
@@ -58,12 +69,19 @@ class EDSOracle(keras_tuner.Oracle):
     ) -> None:
         # Failures of different budgets say nothing about each other.
         kwargs.setdefault("max_consecutive_failed_trials", None)
+        check_seed(seed)
+        if isinstance(objective, list | tuple):
+            raise ValueError(
+                "`objective` must be one metric. Received: "
+                f"objective={objective!r}. Choose the one that decides."
+            )
         super().__init__(
             objective="val_loss" if objective is None else objective,
             seed=seed,
             **kwargs,
         )
         if seed is not None:
+            # KerasTuner takes a seed of 0 for none.
             self.seed = seed
         self.fields = list(fields)
         self.budgets = parse_budgets(budget)
@@ -82,28 +100,30 @@ class EDSOracle(keras_tuner.Oracle):
         """The next proposal as a trial."""
         # An exception here would leave KerasTuner's lock held for ever.
         try:
-            return self._next_trial(trial_id)
+            answer = self._next_trial(trial_id)
         except Exception as error:
             self.error = error
-            traceback.print_exc()
             return {"status": "STOPPED"}
+        if answer["status"] == "IDLE":
+            time.sleep(IDLE_SECONDS)
+        return answer
 
     def _next_trial(self, trial_id: str) -> dict[str, Any]:
         self.observe_ended()
         pending = [read_proposal(t.hyperparameters, self.files(t.trial_id).folder)
                    for t in self.ongoing_trials.values()]  # fmt: skip
         proposal = self.method.propose(self.state, pending)
-        if proposal is None:
+        if proposal is None and not pending:
             return {"status": "STOPPED"}
-        if proposal == "wait":
+        if proposal is None or proposal == "wait":
+            # Until all have ended: one that fails may be run again here.
             return {"status": "IDLE"}
         assert isinstance(proposal, Proposal)
         values = proposal_values(proposal, self.files(trial_id))
         values["eds/seed"] = self.seed + len(self.trials)
-        values["eds/objective"] = {
-            "name": self.objective.name,
-            "direction": self.objective.direction,
-        }
+        objective = [self.objective.name, self.objective.direction]
+        # As text: workers can be sent plain values only.
+        values["eds/objective"] = json.dumps(objective)
         return {"status": "RUNNING", "values": values}
 
     def files(self, trial_id: str) -> TrialFiles:
@@ -117,10 +137,18 @@ class EDSOracle(keras_tuner.Oracle):
             proposal = read_proposal(trial.hyperparameters, files.folder)
             outcome = None
             if trial.status == "COMPLETED":
-                outcome = Outcome(trial.score, files.read_measurements())
+                outcome = Outcome(trial.score, self._measurements(files))
             self.state = self.method.observe(self.state, proposal, outcome)
             self._observed += 1
         return self.state
+
+    def _measurements(self, files: TrialFiles) -> Measurements | None:
+        measured = files.read_measurements()
+        if measured is None:
+            return None
+        # By order: in another process, unnamed layers may be numbered otherwise.
+        names = [field.name for field in self.fields]
+        return Measurements(dict(zip(names, measured.values(), strict=True)))
 
     def plan_for(self, budget: Budget | float | str) -> DimensionPlan:
         """The plan for any budget, from what was measured already."""
@@ -135,26 +163,91 @@ class EDSOracle(keras_tuner.Oracle):
             for trial in self.trials.values()
             if trial.status == "COMPLETED"
             and trial.hyperparameters.values.get("eds/stage") == "retrain"
+            and trial.score is not None
         ]
         best_first = self.objective.direction == "max"
         done.sort(key=lambda trial: trial.score, reverse=best_first)
         return done[:num_trials]
 
+    def failed_trials(self) -> list[Any]:
+        """The trials that failed for good."""
+        return [t for t in self.trials.values() if t.status == "FAILED"]
+
+    # What is kept on disk: a search may be killed at any moment.
+
+    def save(self) -> None:
+        """Saves the oracle, all or nothing."""
+        _write_json(self._get_oracle_fname(), self.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
+        _write_json(path, trial.get_state())
+
+    def reload(self) -> None:
+        """Reads what was saved, and tidies up what a killed process left behind.
+
+        Raises:
+            ProjectError: If a file is missing or damaged.
+        """
+        self._check_files()
+        self.trials: dict[str, Any] = {}
+        try:
+            super().reload()
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ProjectError(
+                "`directory` must hold a project of this library. Received: "
+                f"{str(self._project_dir)!r}, which could not be read "
+                f"({type(error).__name__}: {error}). Start again with overwrite=True."
+            ) from error
+        self._tidy_up()
+        self._start()
+
+    def _tidy_up(self) -> None:
+        # A process may die between the writing of a trial and of the oracle.
+        self.trials = {name: self.trials[name] for name in self.start_order}
+        for name, trial in self.trials.items():
+            # The project may have been moved.
+            trial.hyperparameters.values["eds/folder"] = self._get_trial_dir(name)
+        # Whoever starts a search again has corrected what made a stage fail.
+        failed = {trial.trial_id for trial in self.failed_trials()}
+        self.end_order: list[str] = [
+            name for name in self.end_order if name not in failed
+        ]
+        for name in failed:
+            self._run_times[name] = 0
+        again = {*self._retry_queue, *failed} - set(self.end_order)
+        # KerasTuner takes the last one first.
+        self._retry_queue: list[str] = sorted(
+            again, key=self.start_order.index, reverse=True
+        )
+
+    def _check_files(self) -> None:
+        path = Path(self._get_oracle_fname())
+        for name in read_json(path).get("start_order", []):
+            read_json(path.parent / f"trial_{name}" / "trial.json")
+
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()
-        state["eds_seed"] = self.seed
-        return dict(state)
+        return {**state, "eds_seed": self.seed, "eds_trained": self.trained}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        try:
-            super().set_state(state)
-            self.seed = state["eds_seed"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProjectError(
-                "`directory` must hold a project of this library. Received: an "
-                f"oracle.json without {error}. Start again with overwrite=True."
-            ) from error
-        self._start()
+        super().set_state(state)
+        self.seed, self.trained = state["eds_seed"], state["eds_trained"]
+
+
+def check_seed(seed: object) -> None:
+    """Refuses what cannot seed Keras's generators."""
+    if seed is None or (isinstance(seed, int) and not isinstance(seed, bool)):
+        if seed is None or 0 <= seed < 2**31:
+            return
+    raise ValueError(
+        "`seed` must be None or an integer from 0 to 2**31 - 1. "
+        f"Received: seed={seed!r}. Give such a number."
+    )
+
+
+def _write_json(path: str | Path, content: Any) -> None:
+    archive.write_bytes(path, json.dumps(content).encode())
 
 
 class SSEDSOracle(EDSOracle):

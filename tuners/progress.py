@@ -51,9 +51,9 @@ class Progress:
             text += f"; about {_duration(mean * self._left)} left"
         self._print(text)
 
-    def fail(self, proposal: Proposal, error: Exception) -> None:
+    def fail(self, failure: str) -> None:
         """Tells that a stage failed."""
-        self._print(f"Stage {proposal.stage!r} failed: {error}")
+        self._print(failure)
 
     def _print(self, text: str) -> None:
         if not self._silent:

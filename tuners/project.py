@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_eds import archive
-from keras_eds.budget import Budget
 from keras_eds.errors import ProjectError
-from keras_eds.field import Field
-from keras_eds.methods import Method
+from keras_eds.tuners.oracle import EDSOracle
 from keras_eds.tuners.trial_files import read_json
 
 _FILE = "eds_project.json"
 
 
-def claim(
-    folder: Path,
-    model: Any,
-    fields: Sequence[Field],
-    budgets: Sequence[Budget],
-    method: Method,
-    overwrite: bool,
-) -> None:
-    """Writes down what the project is for, or checks that it is for the same.
+def purpose(model: Any, oracle: EDSOracle) -> dict[str, Any]:
+    """What a search is for."""
+    shapes = [list(v.shape) for v in model.weights]
+    options = {k: v for k, v in vars(oracle.method).items() if not k.startswith("_")}
+    method = [oracle.method.name, options]
+    return {
+        "model": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+        "fields": [[f.input_dim, f.output_dim] for f in oracle.fields],
+        "budget": [budget.label for budget in oracle.budgets],
+        "method": json.loads(json.dumps(method, default=repr)),
+        "objective": [oracle.objective.name, oracle.objective.direction],
+    }
+
+
+def claim(folder: Path, mine: dict[str, Any], overwrite: bool) -> None:
+    """Checks that a folder is free, or for the same purpose.
 
     Raises:
         ProjectError: If the folder holds another search, or is damaged.
     """
-    mine = _description(model, fields, budgets, method)
     path = folder / _FILE
-    if overwrite or not path.exists():
-        if not overwrite and (folder / "oracle.json").exists():
+    if overwrite:
+        return
+    if not path.exists():
+        if (folder / "oracle.json").exists():
             raise ProjectError(
                 "`directory` must be empty or hold a project of this library. "
                 f"Received: {str(folder)!r}, a project of another tuner. Choose "
@@ -50,38 +55,14 @@ def claim(
             f"{_short(different[0], theirs)}, not {_short(different[0], mine)}. Choose "
             "another project_name, or start anew with overwrite=True."
         )
-    for name in ("oracle.json", "tuner0.json"):
-        if (folder / name).exists():
-            read_json(folder / name)
+    for file in folder.glob("*.json"):
+        read_json(file)
 
 
-def sign(
-    folder: Path,
-    model: Any,
-    fields: Sequence[Field],
-    budgets: Sequence[Budget],
-    method: Method,
-) -> None:
+def sign(folder: Path, mine: dict[str, Any]) -> None:
     """Writes down what the project is for."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_description(model, fields, budgets, method), indent=1)
-    archive.write_bytes(folder / _FILE, text.encode())
-
-
-def _description(
-    model: Any,
-    fields: Sequence[Field],
-    budgets: Sequence[Budget],
-    method: Method,
-) -> dict[str, Any]:
-    shapes = [list(v.shape) for v in model.weights]
-    options = {k: v for k, v in vars(method).items() if not k.startswith("_")}
-    return {
-        "model": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
-        "fields": [[f.input_dim, f.output_dim] for f in fields],
-        "budget": [budget.label for budget in budgets],
-        "method": json.loads(json.dumps([method.name, options], default=repr)),
-    }
+    archive.write_bytes(folder / _FILE, json.dumps(mine, indent=1).encode())
 
 
 def _short(key: str, description: dict[str, Any]) -> str:

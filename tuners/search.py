@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
-import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.errors import FatalError
 
 from keras_eds import methods
 from keras_eds.budget import Budget, parse_budgets
-from keras_eds.errors import StageError
+from keras_eds.errors import ProjectError, StageError
 from keras_eds.methods import Method
 from keras_eds.plan import DimensionPlan
 from keras_eds.reporting import tables
 from keras_eds.results import StageResult
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.copying import compile_like
 from keras_eds.surgery.inspect import inspect_batches
 from keras_eds.surgery.sites import Filters, find_fields
 from keras_eds.tuners import project
-from keras_eds.tuners.fit_data import FitData
-from keras_eds.tuners.hypermodel import EDSHyperModel, evaluate
+from keras_eds.tuners.fit_data import FitData, by_name, callback_list, copies_of
+from keras_eds.tuners.hypermodel import EDSHyperModel
 from keras_eds.tuners.model_source import Builder
 from keras_eds.tuners.oracle import Budgets, EDSOracle
 from keras_eds.tuners.progress import Progress
-from keras_eds.tuners.trial_files import TrialFiles, read_proposal
+from keras_eds.tuners.stage import evaluate
+from keras_eds.tuners.trial_files import TrialFiles, forget_full_model, read_proposal
 
 
-class FatalStageError(StageError, keras_tuner.errors.FatalError):
-    """A stage that failed and that no other stage can do without."""
+class FatalProjectError(ProjectError, FatalError):
+    """A file of the project is damaged, so that no stage can go on."""
 
 
 class EDSSearch(BaseTuner):
@@ -88,7 +90,8 @@ class EDSSearch(BaseTuner):
         self.fields = find_fields(hypermodel.source.example, filters)
         self.budgets = parse_budgets(budget)
         self.method = methods.get(method)
-        oracle = EDSOracle(
+        _check_warm_start(self.method, hypermodel.source.trained)
+        self._eds_oracle = EDSOracle(
             self.fields,
             self.budgets,
             self.method,
@@ -97,23 +100,28 @@ class EDSSearch(BaseTuner):
             seed=seed,
             max_retries_per_trial=max_retries_per_trial,
         )
-        oracle.verbose = 0
         folder = Path(directory or ".") / (project_name or "untitled_project")
-        purpose = (hypermodel.source.example, self.fields, self.budgets, self.method)
-        project.claim(folder, *purpose, overwrite=overwrite)
+        purpose = project.purpose(hypermodel.source.example, self._eds_oracle)
+        project.claim(folder, purpose, overwrite)
         super().__init__(
-            oracle,
+            self._eds_oracle,
             hypermodel=hypermodel,
             directory=None if directory is None else str(directory),
             project_name=project_name,
-            overwrite=overwrite,
+            # A worker must not delete what the chief has begun.
+            overwrite=overwrite and not self._is_worker(),
         )
-        project.sign(folder, *purpose)
+        self._eds_oracle.verbose = 0
+        if not self._is_worker():
+            project.sign(folder, purpose)
         self._progress = Progress(0)
         self._callbacks: list[Any] = []
+        self._error: Exception | None = None
 
     def _populate_initial_space(self) -> None:
-        """Nothing to explore: a method proposes its own values."""
+        """A new search: nothing of one that died in its first stage may stay."""
+        if not self._is_worker():
+            forget_full_model(Path(self.project_dir))
 
     def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
         """Runs the search.
@@ -121,6 +129,8 @@ class EDSSearch(BaseTuner):
         Args:
             *fit_args: Everything that `keras.Model.fit` takes.
             **fit_kwargs: `validation_data`, `epochs`, `callbacks`, `verbose`, ...
+                Every stage gets copies of the callbacks; `on_stage_end(result)`
+                of the ones given here is called after each.
 
         Raises:
             DataError: If the data is empty, unlabelled or read only once, an id
@@ -128,33 +138,39 @@ class EDSSearch(BaseTuner):
             FieldError: If a table is read past its layer.
             StageError: If no stage gave a model.
         """
-        data = FitData.bind(fit_args, fit_kwargs)
-        self._check_data(data)
-        verbose = fit_kwargs.get("verbose", "auto")
-        self._progress = Progress(verbose)
-        self._callbacks = list(fit_kwargs.get("callbacks") or [])
-        super().search(*fit_args, **fit_kwargs)
+        given = by_name(fit_args, fit_kwargs)
+        self._check_data(FitData.of(given))
+        self._progress = Progress(given.get("verbose", "auto"))
+        self._callbacks = callback_list(given.get("callbacks"))
+        # KerasTuner's own display would print every value of every trial.
+        verbose = {"verbose": 0} if self._is_chief() else {}
+        super().search(**{**given, **verbose})
+        self._report_failures()
 
     def _check_data(self, data: FitData) -> None:
         model = self.hypermodel.source.example
         data.check(model)
-        data.callbacks()
+        copies_of(data.options.get("callbacks"))
+        probe = getattr(self.method, "probe", None)
+        if probe is not None:
+            data.measured_on(probe["data"])
         batches, _ = keras_private.batches(data.inspected)
         batch = next(batches)
         first = batch[0] if isinstance(batch, tuple | list) else batch
         self.hypermodel.sample = first
         inspect_batches(model, data.inspected, [f.name for f in self.fields])
-        self._check_objective(model, batch)
+        self._check_objective(model, batch, data.validation is not None)
 
-    def _check_objective(self, model: keras.Model, batch: Any) -> None:
+    def _check_objective(
+        self, model: keras.Model, batch: Any, validation: bool
+    ) -> None:
         """Scores one batch, to see whether the objective is there at all."""
-        objective = self.oracle.objective
         parts = batch if isinstance(batch, tuple | list) else (batch,)
         names = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
-        data = FitData(names, dict(names), {})
+        one = FitData(names, dict(names) if validation else None, {})
         with keras_private.training_with(model, model.optimizer, eager=True):
             with keras_private.metrics_unchanged(model):
-                evaluate(model, data, objective)
+                evaluate(model, one, self._eds_oracle.objective)
 
     def on_search_begin(self) -> None:
         self.oracle.verbose = 0
@@ -169,81 +185,116 @@ class EDSSearch(BaseTuner):
         kwargs["callbacks"] = self._stage_callbacks(trial, kwargs.get("callbacks"))
         try:
             model = self.hypermodel.build(hp)
-            score = self.hypermodel.fit(hp, model, *fit_args, **kwargs)
+            return self.hypermodel.fit(hp, model, *fit_args, **kwargs)
+        except ProjectError as error:
+            raise FatalProjectError(str(error)) from error
         except Exception as error:
-            self._progress.fail(proposal, error)
-            if proposal.stage != "retrain":
-                raise FatalStageError(_failure(proposal, error)) from error
-            raise keras_tuner.errors.FailedTrialError(
-                _failure(proposal, error)
-            ) from error
-        return score
+            self._error = error
+            failure = _failure(proposal, error)
+            self._files(trial).write_failure(failure)
+            self._progress.fail(failure)
+            raise StageError(failure) from error
 
     def on_trial_end(self, trial: Any) -> None:
         super().on_trial_end(trial)
         if trial.status != "COMPLETED":
             return
-        result = self._result(self.oracle.get_trial(trial.trial_id))
+        known = self._known()
+        result = self._result(known, known.get_trial(trial.trial_id))
         self._progress.end(result)
         for callback in self._callbacks:
             if hasattr(callback, "on_stage_end"):
                 callback.on_stage_end(result)
 
-    def on_search_end(self) -> None:
-        error = getattr(self.oracle, "error", None)
-        if error is not None:
-            raise error
-        failed = [t for t in self.oracle.trials.values() if t.status == "FAILED"]
-        if failed and not self.oracle.get_best_trials():
+    def _report_failures(self) -> None:
+        known = self._known()
+        if known.error is not None:
+            raise known.error
+        failed = known.failed_trials()
+        reasons = " ".join(self._files(trial).read_failure() for trial in failed)
+        if not known.get_best_trials():
             raise StageError(
                 "No stage of the search gave a model within the budget. Received: "
-                f"{failed[-1].message} Correct what it names and search again with "
-                "overwrite=True."
+                f"{reasons or 'an end without a model.'} Correct that and search "
+                "again: what is finished is not repeated."
+            ) from self._error
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {self._num_stages()} stages failed. {reasons} "
+                "Search again to repeat them.",
+                RuntimeWarning,
+                stacklevel=3,
             )
 
     # What was found.
 
     def get_best_models(self, num_models: int = 1) -> list[keras.Model]:
         """The best small models, best first, compiled and ready to use."""
-        return list(super().get_best_models(num_models))
+        trials = self._known().get_best_trials(num_models)
+        return [self.load_model(trial) for trial in trials]
+
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
+        """The values of the best trials, best first."""
+        return [t.hyperparameters for t in self._known().get_best_trials(num_trials)]
 
     def get_best_plans(self, num_plans: int = 1) -> list[DimensionPlan]:
         """The plans of the best models, best first."""
-        trials = self.oracle.get_best_trials(num_plans)
+        trials = self._known().get_best_trials(num_plans)
         return [DimensionPlan.load(self._files(t).plan) for t in trials]
 
     def plan_for(self, budget: Budget | float | str) -> DimensionPlan:
         """The plan for any budget, from the saliency measured already."""
-        plan: DimensionPlan = self.oracle.plan_for(budget)
+        plan: DimensionPlan = self._known().plan_for(budget)
         return plan
 
     def results(self) -> list[StageResult]:
         """What every ended stage found, in order."""
-        trials = [self.oracle.get_trial(name) for name in self.oracle.end_order]
-        return [self._result(t) for t in trials if t.status == "COMPLETED"]
+        known = self._known()
+        trials = [known.get_trial(name) for name in known.end_order]
+        return [self._result(known, t) for t in trials if t.status == "COMPLETED"]
 
     def load_model(self, trial: Any) -> keras.Model:
         """Loads the model of a trial."""
-        source = self.hypermodel.source
-        model = source.load(self._files(trial).model)
-        compile_like(source.example, model)
-        return model
+        folder = self.get_trial_dir(trial.trial_id)
+        return self.hypermodel.load(trial.hyperparameters, folder)
 
     def search_space_summary(self, extended: bool = False) -> None:
         """Prints the tables and the budgets."""
         print(tables.to_text(tables.space_table(self.fields, self.budgets)))
 
     def results_summary(self, num_trials: int = 10) -> None:
-        """Prints every budget's result and the plan of the best one."""
-        results = self.results()
-        print(tables.to_text(tables.results_table(results[-num_trials - 2 :])))
-        best = self.oracle.get_best_trials(1)
+        """Prints the best budgets' results and the plan of the best one."""
+        known = self._known()
+        best = [int(trial.trial_id) for trial in known.get_best_trials(num_trials)]
+        shown = [
+            result
+            for result in self.results()
+            if result.stage != "retrain" or result.index in best
+        ]
+        print(tables.to_text(tables.results_table(shown)))
+        for trial in known.failed_trials():
+            print(self._files(trial).read_failure())
         if best:
-            result = self._result(best[0])
+            result = next(r for r in shown if r.index == best[0])
             assert result.plan is not None
             print(tables.to_text(tables.plan_table(result.plan, result.saliency)))
 
+    @property
+    def remaining_trials(self) -> int:
+        """How many stages are still to be run."""
+        return max(0, self._num_stages() - len(self._known().end_order))
+
     # How a stage is told of.
+
+    def _is_chief(self) -> bool:
+        distributed = "KERASTUNER_ORACLE_IP" in os.environ
+        return distributed and not self._is_worker()
+
+    def _known(self) -> EDSOracle:
+        """The oracle with all that is known; a worker reads what the chief wrote."""
+        if self._is_worker():
+            self._eds_oracle.reload()
+        return self._eds_oracle
 
     def _files(self, trial: Any) -> TrialFiles:
         return TrialFiles(self.get_trial_dir(trial.trial_id))
@@ -252,26 +303,26 @@ class EDSSearch(BaseTuner):
         return int(trial.trial_id)
 
     def _num_stages(self) -> int:
-        return self.method.num_stages(self.oracle.state)
+        return self.method.num_stages(self._eds_oracle.state)
 
     def _stage_callbacks(self, trial: Any, callbacks: Any) -> list[Any]:
         values = trial.hyperparameters.values
         what = values.get("eds/budget", values["eds/stage"])
         name = f"{self._stage_index(trial)}-{what}"
-        copies = FitData({}, None, {"callbacks": callbacks}).callbacks()
+        copies: list[Any] = copies_of(callbacks)
         for callback in copies:
             if hasattr(callback, "on_stage_end"):
                 callback.stage_name = name
             if isinstance(callback, keras.callbacks.TensorBoard):
                 # Stages that write to one folder would overwrite each other.
                 callback.log_dir = str(Path(callback.log_dir) / name)
-        return list(copies)
+        return copies
 
-    def _result(self, trial: Any) -> StageResult:
+    def _result(self, known: EDSOracle, trial: Any) -> StageResult:
         files = self._files(trial)
-        proposal, outcome = read_proposal(trial.hyperparameters, files.folder), None
+        proposal = read_proposal(trial.hyperparameters, files.folder)
         outcome = files.read_outcome()
-        objective = self.oracle.objective
+        objective = known.objective
         before = outcome.get("before")
         return StageResult(
             index=self._stage_index(trial),
@@ -284,27 +335,38 @@ class EDSSearch(BaseTuner):
             budget=proposal.budget,
             plan=proposal.plan,
             score_before=None if before is None else objective.get_value(before),
-            full_score=self._full_score(),
-            saliency=self._saliency(),
+            full_score=_full_score(known),
+            saliency=self._saliency(known),
             metrics=outcome["after"],
             settings=proposal.settings,
         )
 
-    def _full_score(self) -> float | None:
-        for trial in self.oracle.trials.values():
-            stage = trial.hyperparameters.values.get("eds/stage")
-            if stage != "retrain" and trial.status == "COMPLETED":
-                return float(trial.score)
-        return None
-
-    def _saliency(self) -> dict[str, float] | None:
+    def _saliency(self, known: EDSOracle) -> dict[str, float] | None:
         saliency = getattr(self.method, "saliency", None)
-        state = self.oracle.observe_ended()
+        state = known.observe_ended()
         if saliency is None or not any(o for _, o in state.done("probe")):
             return None
         return dict(saliency(state))
 
 
+def _full_score(known: EDSOracle) -> float | None:
+    for trial in known.trials.values():
+        stage = trial.hyperparameters.values.get("eds/stage")
+        if stage != "retrain" and trial.status == "COMPLETED":
+            return float(trial.score)
+    return None
+
+
 def _failure(proposal: Any, error: Exception) -> str:
     budget = "" if proposal.budget is None else f" for {proposal.budget.label}"
     return f"Stage {proposal.stage!r}{budget} failed: {type(error).__name__}: {error}"
+
+
+def _check_warm_start(method: Method, trained: bool) -> None:
+    initial = getattr(method, "warm_start", None) == "initial"
+    if initial and trained and getattr(method, "pretrain", None) is not True:
+        raise ValueError(
+            "`warm_start='initial'` must be used with a model that is not trained "
+            "yet, whose values before training are known. Received: a trained model. "
+            "Pass a function that builds it, or use another warm_start."
+        )

@@ -27,13 +27,14 @@ class TrialFiles:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.plan = self.folder / "plan.npz"
         self.measurements = self.folder / "measurements.npz"
         self.outcome = self.folder / "outcome.json"
+        self.failure = self.folder / "failure.txt"
         self.checkpoint = self.folder / "checkpoint.weights.h5"
         self.model = self.folder / "model.keras"
         self.full_weights = self.folder.parent / "full.weights.h5"
+        self.full_scores = self.folder.parent / "full_scores.json"
         self.initial_weights = self.folder.parent / "initial.weights.h5"
 
     def write_outcome(self, metrics: dict[str, Any], seconds: float) -> None:
@@ -45,11 +46,34 @@ class TrialFiles:
         """Reads what `write_outcome` wrote."""
         return read_json(self.outcome)
 
+    def write_full_scores(self, scores: dict[str, float]) -> None:
+        """Writes what the full model scored."""
+        archive.write_bytes(self.full_scores, json.dumps(scores).encode())
+
+    def read_full_scores(self) -> dict[str, float] | None:
+        """What the full model scored, or None if it was not trained here."""
+        return read_json(self.full_scores) if self.full_scores.exists() else None
+
+    def write_failure(self, text: str) -> None:
+        """Writes why a stage failed, for the processes that did not see it."""
+        archive.write_bytes(self.failure, text.encode())
+
+    def read_failure(self) -> str:
+        """What `write_failure` wrote."""
+        return self.failure.read_text() if self.failure.exists() else "no reason."
+
     def read_measurements(self) -> Measurements | None:
         """What a probe measured, or None for any other stage."""
         if not self.measurements.exists():
             return None
         return Measurements.load(self.measurements)
+
+
+def forget_full_model(project: Path) -> None:
+    """Deletes what trials of a project share about the full model."""
+    files = TrialFiles(project / "any")
+    for path in (files.full_weights, files.full_scores, files.initial_weights):
+        path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -60,12 +84,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
     except (OSError, ValueError) as error:
         raise ProjectError(
             f"`directory` must hold a whole project. Received: {str(path)!r}, which "
             "is missing or damaged. Restore it, or start again with overwrite=True."
         ) from error
-    return dict(content)
+    return content
 
 
 def proposal_values(proposal: Proposal, files: TrialFiles) -> dict[str, Any]:

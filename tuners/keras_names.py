@@ -1,0 +1,41 @@
+"""Gives everything that a function builds the same names each time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from keras.src.backend.common import global_state
+
+_COUNTERS = "object_name_uids"
+
+
+class NameCounters:
+    """Keras's counters of unnamed objects, as they are now.
+
+    Keras calls the second unnamed layer `dense_1` and the second unnamed metric
+    `auc_1`. A search that builds a model for every stage would get other names
+    for its fields and metrics each time.
+    """
+
+    def __init__(self) -> None:
+        self._counts = dict(global_state.get_global_attribute(_COUNTERS) or {})
+
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """Counts from where the counters stood; afterwards they go on."""
+        now = dict(global_state.get_global_attribute(_COUNTERS) or {})
+        _set(self._counts)
+        try:
+            yield
+        finally:
+            built = dict(global_state.get_global_attribute(_COUNTERS) or {})
+            most = {k: max(now.get(k, 0), built.get(k, 0)) for k in {**now, **built}}
+            _set(most)
+
+
+def _set(counts: dict[str, int]) -> None:
+    counters: defaultdict[str, int] = defaultdict(int)
+    counters.update(counts)
+    global_state.set_global_attribute(_COUNTERS, counters)

@@ -1,0 +1,181 @@
+"""Trains, measures and scores the model of one stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_eds.errors import DataError, StageError
+from keras_eds.measurements import Measurements
+from keras_eds.methods import Proposal
+from keras_eds.surgery.measure import measure
+from keras_eds.tuners.fit_data import FitData, callback_list
+from keras_eds.tuners.trial_files import TrialFiles
+from keras_eds.tuners.weights import load_weights, save_model, save_weights
+
+# Of an endless data set, measure this share of the steps that `fit` was given.
+EPOCH_SHARE = 20
+MOST_BATCHES = 16
+
+
+class Stage:
+    """One stage on one model.
+
+    Args:
+        model: The model, which is trained in place.
+        data: What `fit` was given.
+        objective: A `keras_tuner.Objective`.
+        files: Where what the stage leaves is written.
+    """
+
+    def __init__(
+        self, model: keras.Model, data: FitData, objective: Any, files: TrialFiles
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.objective = objective
+        self.files = files
+
+    def pretrain(self, proposal: Proposal) -> dict[str, Any]:
+        """Trains the full model; its weights stay for the other stages."""
+        if proposal.settings.get("keep_initial"):
+            save_weights(self.model, self.files.initial_weights)
+        self._train(best=None)
+        after = self.score()
+        self.files.write_full_scores(after)
+        save_weights(self.model, self.files.full_weights)
+        return {"after": after}
+
+    def probe(self, proposal: Proposal, names: dict[str, str]) -> dict[str, Any]:
+        """Measures the fields; `names` maps them to the model's names."""
+        settings = proposal.settings
+        measured = measure(
+            self.model,
+            self.data.measured_on(settings["data"]),
+            batches=self._batches(settings["batches"], settings["data"]),
+            filters=lambda field: field.name in names.values(),
+            verbose=self.data.options.get("verbose", "auto"),
+        )
+        ours = Measurements({name: measured[there] for name, there in names.items()})
+        ours.save(self.files.measurements)
+        known = self.files.read_full_scores()
+        return {"after": self.score() if known is None else known}
+
+    def retrain(self) -> dict[str, Any]:
+        """Trains the small model; it stays as it was if that made it worse."""
+        before = self.score()
+        save_weights(self.model, self.files.checkpoint)
+        self._train(best=self.objective.get_value(before))
+        after = self.score()
+        if self.objective.better_than(self._value(before), self._value(after)):
+            load_weights(self.model, self.files.checkpoint)
+            after = before
+        save_weights(self.model, self.files.checkpoint)
+        save_model(self.model, self.files.model)
+        return {"before": before, "after": after}
+
+    def score(self) -> dict[str, float]:
+        """Every metric of the model as it is, named as in `fit`.
+
+        Raises:
+            StageError: If the objective is not finite.
+        """
+        scores = evaluate(self.model, self.data, self.objective)
+        if not np.isfinite(self._value(scores)):
+            raise StageError(
+                f"The objective {self.objective.name!r} must be finite. "
+                f"Received: {scores}. Check the data, or train with a smaller "
+                "learning rate."
+            )
+        return scores
+
+    def _value(self, scores: dict[str, float]) -> float:
+        return float(self.objective.get_value(scores))
+
+    def _batches(self, batches: int | None, which: str) -> int | None:
+        """`batches`, or a share of an epoch where only its steps are known."""
+        steps = self.data.options.get("steps_per_epoch")
+        if batches is not None or steps is None or which != "train":
+            return batches
+        return max(1, min(MOST_BATCHES, -(-int(steps) // EPOCH_SHARE)))
+
+    def _train(self, best: float | None) -> None:
+        """Trains with the user's arguments and goes back to the best epoch."""
+        path = self.files.folder / "best_epoch.weights.h5"
+        path.unlink(missing_ok=True)
+        checkpoint = _BestEpoch(
+            str(path),
+            monitor=self.objective.name,
+            mode=self.objective.direction,
+            save_best_only=True,
+            save_weights_only=True,
+            initial_value_threshold=best,
+        )
+        options = dict(self.data.options)
+        options["callbacks"] = [
+            *callback_list(options.get("callbacks")),
+            keras.callbacks.TerminateOnNaN(),
+            checkpoint,
+        ]
+        if self.data.validation is not None:
+            options.update(_as_validation(self.data.validation))
+        history = self.model.fit(**self.data.training, **options)
+        _check_finite(history)
+        if path.exists():
+            self.model.load_weights(path)
+            path.unlink()
+
+
+class _BestEpoch(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
+    """Skips epochs without validation instead of warning about them."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.monitor in (logs or {}):
+            super().on_epoch_end(epoch, logs)
+
+
+def _check_finite(history: keras.callbacks.History) -> None:
+    losses = history.history.get("loss", [])
+    if not np.all(np.isfinite(np.asarray(losses, dtype="float64"))):
+        raise StageError(
+            "The loss must stay finite. Received: "
+            f"loss={[float(loss) for loss in losses]}. Check the data, or train "
+            "with a smaller learning rate."
+        )
+
+
+def _as_validation(validation: dict[str, Any]) -> dict[str, Any]:
+    arrays = tuple(validation.get(key) for key in ("x", "y", "sample_weight"))
+    options: dict[str, Any] = {"validation_data": validation["x"]}
+    if validation.get("y") is not None:
+        options["validation_data"] = arrays if arrays[2] is not None else arrays[:2]
+    if "batch_size" in validation:
+        options["validation_batch_size"] = validation["batch_size"]
+    if "steps" in validation:
+        options["validation_steps"] = validation["steps"]
+    return options
+
+
+def evaluate(model: keras.Model, data: FitData, objective: Any) -> dict[str, float]:
+    """Every metric, named as in the logs of `fit`.
+
+    Raises:
+        DataError: If the objective is not among them.
+    """
+    validation = str(objective.name).startswith("val_")
+    arguments = data.scored_on(validation)
+    values = model.evaluate(**arguments, verbose=0, return_dict=True)
+    prefix = "val_" if validation else ""
+    scores = {
+        prefix + name: float(ops.convert_to_numpy(v)) for name, v in values.items()
+    }
+    if not objective.has_value(scores):
+        raise DataError(
+            "`objective` must be one of the model's metrics. "
+            f"Received: objective={objective.name!r}, but there are {sorted(scores)}. "
+            "Choose one of these, or compile the model with that metric."
+        )
+    return scores
