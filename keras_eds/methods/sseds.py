@@ -47,8 +47,8 @@ class SSEDS(SingleShot):
 
     Args:
         basis: `"principal"` or `"columns"`. Defaults to `"principal"`.
-        batches: How many batches to measure. Defaults to a twentieth of an
-            epoch, at most 64.
+        batches: How many batches to measure. Defaults to 4,096 examples, at
+            most a fiftieth of an epoch.
         data: `"train"` or `"validation"`: what to measure on.
         score_per_byte: Whether to rank by saliency a value kept. Defaults to
             True for `"principal"`, False (the paper's) for `"columns"`.

@@ -16,12 +16,11 @@ from keras_eds.surgery import keras_private
 from keras_eds.surgery.gate import SaliencyRecorder, gates_on
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
-# A twentieth of an epoch, and no more batches than the moments need. A pass
-# costs by the batch, hardly by the example: arrays are cut in large batches.
-EPOCH_SHARE = 20
-MOST_BATCHES = 64
-LARGE_BATCH = 4096
-BATCHES_OF_UNKNOWN_LENGTH = 16
+# Moments of a few thousand vectors are as good as those of an epoch. A pass
+# costs by the batch, hardly by the example: arrays are cut in one large batch.
+ENOUGH_EXAMPLES = 4096
+EPOCH_SHARE = 50
+BATCHES_OF_UNKNOWN_SIZE = 16
 
 
 def measure(
@@ -41,9 +40,8 @@ def measure(
         model: A built and compiled model.
         data: What `fit` is given: `x`, `y`, `sample_weight`, `batch_size`,
             `class_weight`, `shuffle`.
-        batches: How many batches. Defaults to a twentieth of an epoch, in
-            batches of up to 4,096 where the data are arrays, at most 64; or to 16
-            where the number of batches is unknown.
+        batches: How many batches. Defaults to what holds 4,096 examples, at
+            most a fiftieth of an epoch, in one batch where the data are arrays.
         filters: Which tables, as in `find_fields`.
         verbose: As in `fit`.
 
@@ -67,13 +65,11 @@ def measure(
     sites = find_sites(model, filters)
     _check_built(model, sites)
     data, steps = _schedule(data, batches)
-    # Tracing a graph costs more than a few steps; under JAX it is the reverse.
-    eager = keras.backend.backend() != "jax"
-    recorder = None
-    with _unchanged(model, everything=not eager), strategy_scope(model):
+    with _unchanged(model), strategy_scope(model):
         with gates_on(sites) as gates:
             recorder = _recorder_for(model)
-            with keras_private.training_with(model, recorder, eager):
+            # Tracing or compiling a graph costs more than a few steps do.
+            with keras_private.training_with(model, recorder, eager=True):
                 history = model.fit(
                     **data, epochs=1, steps_per_epoch=steps, verbose=verbose
                 )
@@ -109,20 +105,22 @@ def _schedule(
 ) -> tuple[dict[str, Any], int]:
     """The data, possibly in larger batches, and how many batches to take."""
     data = dict(data)
-    _, number = keras_private.batches(data)
-    if number == 0:
-        raise DataError("`x` must hold at least one batch. Received: no batch.")
-    if batches is not None:
-        return data, batches if number is None else min(batches, int(number))
-    if number is None:
-        return data, BATCHES_OF_UNKNOWN_LENGTH
     leaves = keras.tree.flatten(data.get("x"))
-    if all(isinstance(leaf, np.ndarray) for leaf in leaves):
+    if batches is None and all(isinstance(leaf, np.ndarray) for leaf in leaves):
         share = len(leaves[0]) // EPOCH_SHARE
         size = data.get("batch_size") or 32
-        data["batch_size"] = max(size, min(LARGE_BATCH, share))
-        _, number = keras_private.batches(data)
-    return data, max(1, min(MOST_BATCHES, -(-int(number or 1) // EPOCH_SHARE)))
+        data["batch_size"] = max(size, min(ENOUGH_EXAMPLES, share))
+        return data, 1
+    iterator, number = keras_private.batches(data)
+    if number == 0:
+        raise DataError("`x` must hold at least one batch. Received: no batch.")
+    if batches is None:
+        size = len(keras.tree.flatten(next(iterator))[0])
+        batches = -(-ENOUGH_EXAMPLES // max(1, size))
+        if number is None:
+            return data, min(batches, BATCHES_OF_UNKNOWN_SIZE)
+        batches = min(batches, -(-int(number) // EPOCH_SHARE))
+    return data, batches if number is None else min(batches, int(number))
 
 
 def _recorder_for(model: keras.Model) -> keras.optimizers.Optimizer:
@@ -142,10 +140,12 @@ def strategy_scope(model: keras.Model) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _unchanged(model: keras.Model, everything: bool) -> Iterator[None]:
-    """Restores flags and values, of all variables or of those that move."""
+def _unchanged(model: keras.Model) -> Iterator[None]:
+    """Restores flags, and the values of variables that move."""
     variables = model.variables
     flags = [(variable, variable.trainable) for variable in variables]
+    # A `fit` that fails under JAX leaves all variables of the model empty.
+    everything = keras.backend.backend() == "jax"
     moving = [v for v, trainable in flags if everything or not trainable]
     moving += list(model.metrics_variables)
     values = [(variable, _copy(variable)) for variable in moving]
@@ -163,6 +163,8 @@ def _unchanged(model: keras.Model, everything: bool) -> Iterator[None]:
             variable.assign(value)
 
 
-def _copy(variable: keras.Variable) -> np.ndarray:
-    # On the host: JAX gives the device's buffer away to the compiled step.
+def _copy(variable: keras.Variable) -> Any:
+    if keras.backend.backend() == "jax":
+        # Arrays never change there: to hold one is to have a copy.
+        return variable.value
     return np.array(ops.convert_to_numpy(variable), copy=True)
