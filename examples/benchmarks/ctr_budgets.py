@@ -44,15 +44,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch_size": 4096,
         "learning_rate": 2e-3,
         "l2": 0.0,
-        "dropout": 0.0,
+        "dropout": 0.2,
     },
     "criteo": {
         "load": load_criteo,
         "width": 16,
-        "batch_size": 1024,
+        "batch_size": 512,
         "learning_rate": 1e-3,
-        "l2": 0.0,
-        "dropout": 0.0,
+        "l2": 0.02,
+        "dropout": 0.3,
     },
 }
 
@@ -78,7 +78,7 @@ class Bench:
 
     def fit_options(self) -> dict[str, Any]:
         stop = keras.callbacks.EarlyStopping(
-            "val_loss", patience=1, restore_best_weights=True
+            "val_loss", patience=2, restore_best_weights=True
         )
         return {
             "validation_data": self.data.validation,
