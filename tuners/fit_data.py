@@ -50,6 +50,9 @@ class FitData:
                 "Call search(x, y, validation_data=..., epochs=...)."
             )
         training = {k: given.pop(k) for k in _DATA if k in given}
+        if _is_data_set(training["x"]):
+            # It shuffles itself; Keras would warn that it does not.
+            training.setdefault("shuffle", False)
         validation = _validation(training, given)
         for name, data in (("x", training), ("validation_data", validation)):
             _refuse_one_shot(name, (data or {}).get("x"))
@@ -142,6 +145,13 @@ def copies_of(callbacks: Any) -> list[keras.callbacks.Callback]:
             f"{type(error).__name__}: {error}. Open files and locks in "
             "on_train_begin, not in __init__."
         ) from error
+
+
+def _is_data_set(x: Any) -> bool:
+    """Whether `x` is a tf.data.Dataset or a DataLoader."""
+    whole = keras.tree.flatten(x)
+    other = isinstance(x, keras.utils.PyDataset) or hasattr(x, "shape")
+    return len(whole) == 1 and whole[0] is x and not other
 
 
 def _validation(

@@ -12,19 +12,27 @@ _COUNTERS = "object_name_uids"
 
 
 class NameCounters:
-    """Keras's counters of unnamed objects, as they are now.
+    """Keras's counters of unnamed objects.
 
     Keras calls the second unnamed layer `dense_1` and the second unnamed metric
-    `auc_1`. A search that builds a model for every stage would get other names
-    for its fields and metrics each time.
+    `auc_1`. A search that builds a model for every stage, and goes on in another
+    process, would get other names for its fields and metrics each time.
+
+    Args:
+        counts: Where to count from, by name. Defaults to 0.
     """
 
-    def __init__(self) -> None:
-        self._counts = dict(global_state.get_global_attribute(_COUNTERS) or {})
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
+        self._counts = counts or {}
+
+    @classmethod
+    def now(cls) -> NameCounters:
+        """The counters as they stand."""
+        return cls(dict(global_state.get_global_attribute(_COUNTERS) or {}))
 
     @contextmanager
-    def as_before(self) -> Iterator[None]:
-        """Counts from where the counters stood; afterwards they go on."""
+    def counting(self) -> Iterator[None]:
+        """Counts from here; afterwards, on from where names are free."""
         now = dict(global_state.get_global_attribute(_COUNTERS) or {})
         _set(self._counts)
         try:

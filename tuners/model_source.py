@@ -37,13 +37,14 @@ class ModelSource:
     def __init__(self, model: keras.Model | Builder) -> None:
         self._builder: Builder | None = None
         self._counters = NameCounters()
+        self._free_counters = NameCounters.now()
         # KerasTuner's own tuners reset it before they build a model.
         self._policy = keras.config.dtype_policy()
         if isinstance(model, keras.Model):
             self.example = model
         elif callable(model):
             self._builder = model
-            self.example = model()
+            self.example = self._build()
         else:
             raise FieldError(
                 "`model` must be a compiled Keras model or a function that builds one. "
@@ -66,13 +67,24 @@ class ModelSource:
         """
         if self._builder is None:
             return copy_model(self.example)
-        keras.config.set_dtype_policy(self._policy)
-        with self._counters.as_before():
-            model = self._builder()
+        model = self._build()
         self._check(model)
         if not model.built and sample is not None:
             model(sample, training=False)
         return model
+
+    def _build(self) -> keras.Model:
+        assert self._builder is not None
+        keras.config.set_dtype_policy(self._policy)
+        try:
+            with self._counters.counting():
+                return self._builder()
+        except ValueError:
+            if self._counters is self._free_counters:
+                raise
+            # The function uses layers from outside, whose names are taken.
+            self._counters = self._free_counters
+            return self._build()
 
     def fresh(self, sample: Any = None) -> keras.Model:
         """A model like the user's with weights drawn anew."""

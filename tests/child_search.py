@@ -1,0 +1,117 @@
+"""Runs a search in a process of its own; prints plans and scores as JSON.
+
+    child_search.py DIRECTORY [OPTIONS]
+
+OPTIONS is JSON: `kill`, the point to die at (see `arm`); `plain`, ignored here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+from search_setup import FIT, build, data, search, validation
+
+from keras_eds import archive
+from keras_eds.methods import SSEDS
+from keras_eds.surgery import measure as measuring
+from keras_eds.tuners import stage as stages
+
+
+def die(*_args, **_kwargs):
+    """What `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DieInEpoch(keras.callbacks.Callback):
+    """Dies in the middle of the given training of this process."""
+
+    trainings = 0
+
+    def __init__(self, training):
+        super().__init__()
+        self.training = training
+
+    def on_train_begin(self, logs=None):
+        DieInEpoch.trainings += 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2 and DieInEpoch.trainings == self.training:
+            die()
+
+
+def arm(point):
+    """Makes the process die at `point`."""
+    if point.startswith("training "):
+        return [DieInEpoch(int(point.split()[1]))]
+    if point == "probe":
+        stages.measure = lambda *args, **kwargs: (
+            measuring.measure(*args, **kwargs),
+            die(),
+        )
+    if point.startswith("write "):
+        die_while_writing(point.removeprefix("write "))
+    if point.startswith("weights "):
+        die_while_saving(point.removeprefix("weights "))
+    return []
+
+
+def die_while_writing(what):
+    """Dies with half of the n-th file of that name on disk: `write 3 oracle.json`."""
+    number, name = what.split()
+    seen = 0
+
+    def write(path, content):
+        nonlocal seen
+        path = Path(path)
+        seen += path.name == name
+        if path.name == name and seen == int(number):
+            path.with_name(path.name + ".part").write_bytes(
+                content[: len(content) // 2]
+            )
+            die()
+        return whole(path, content)
+
+    whole, archive.write_bytes = archive.write_bytes, write
+
+
+def die_while_saving(name):
+    """Dies with half of a weights or model file on disk."""
+    rename = Path.replace
+
+    def replace(self, target):
+        if Path(target).name == name:
+            content = self.read_bytes()
+            self.write_bytes(content[: len(content) // 2])
+            die()
+        return rename(self, target)
+
+    Path.replace = replace
+
+
+def main():
+    directory, options = sys.argv[1], json.loads((sys.argv[2:] or ["{}"])[0])
+    method = SSEDS(**options.get("method", {}))
+    callbacks = arm(options.get("kill", ""))
+    found = search(directory, build, [0.5, 0.25], method=method)
+    x, y = data()
+    fit = {**FIT, "validation_data": validation(), "callbacks": callbacks}
+    found.search(x, y, **fit)
+    if options.get("role") == "chief":
+        return
+    results = found.results()
+    answer = {
+        "plans": [plan.digest() for plan in found.get_best_plans(2)],
+        "stages": [result.stage for result in results],
+        "scores": [result.score for result in results],
+        "best": found.get_best_models()[0].evaluate(*validation(), verbose=0)[1],
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
