@@ -9,37 +9,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Loading a saved result needs the layers registered.
-from keras_eds import layers as layers
+# Loading a saved model needs everything registered that one may hold.
+from keras_eds import layers, models, optimizers
 from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.plan import DimensionPlan, FieldPlan
 from keras_eds.surgery import apply_plan, find_fields, measure
 
 if TYPE_CHECKING:
-    from keras_eds import (
-        callbacks,
-        datasets,
-        methods,
-        models,
-        optimizers,
-        reporting,
-        tuners,
-    )
+    from keras_eds import callbacks, datasets, methods, reporting, tuners
     from keras_eds.tuners import EDSSearch
 
 __version__ = "0.1.0"
 
 # Found on first use: KerasTuner, pandas and TensorBoard are slow to import.
-_ROOMS = (
-    "callbacks",
-    "datasets",
-    "methods",
-    "models",
-    "optimizers",
-    "reporting",
-    "tuners",
-)
+_ROOMS = ("callbacks", "datasets", "methods", "reporting", "tuners")
 
 
 def __getattr__(name: str) -> Any:
