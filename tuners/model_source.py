@@ -15,7 +15,7 @@ from keras_eds.errors import FieldError
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.apply import Alignment, Values, apply_plan
-from keras_eds.surgery.copying import compile_like, copy_model, custom_objects
+from keras_eds.surgery.copying import compile_result, copy_model, custom_objects
 from keras_eds.surgery.sites import all_sites
 from keras_eds.tuners.keras_names import NameCounters
 from keras_eds.tuners.weights import damaged
@@ -130,7 +130,7 @@ class ModelSource:
             model = keras.saving.load_model(path, custom_objects=objects, compile=False)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise damaged(path, error) from error
-        compile_like(self.example, model)
+        compile_result(self.example, model)
         return model
 
     @property

@@ -16,7 +16,7 @@ from keras_eds.layers import PrunedFieldEmbedding
 from keras_eds.plan import DimensionPlan, FieldPlan
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.compact_model import remember_layers
-from keras_eds.surgery.copying import compile_like, copy_model
+from keras_eds.surgery.copying import compile_result, copy_model
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.sites import Site, all_sites, is_reducing, refuse_unsupported
 
@@ -73,7 +73,7 @@ def apply_plan(
         keras_private.become(site.layer, layer)
     keras_private.refresh(model)
     if getattr(model, "compiled", False):
-        compile_like(model, model)
+        compile_result(model, model)
     remember_layers(model, [site for site, _ in changed])
     verify(model, pairs)
     return model

@@ -73,6 +73,17 @@ def compile_like(source: keras.Model, target: keras.Model) -> None:
         keras.Model.compile(target, **arguments)
 
 
+def compile_result(source: keras.Model, target: keras.Model) -> None:
+    """Compiles a model that is handed out, and gives its optimizer its state.
+
+    Keras does so when it loads a model; saved without, a file gives a warning.
+    """
+    compile_like(source, target)
+    if target.built and target.optimizer is not None:
+        with strategy_scope(source):
+            target.optimizer.build(target.trainable_variables)
+
+
 def _renewed(value: Any) -> Any:
     """A copy without state of optimizers and metrics; anything else as it is."""
     if isinstance(value, dict):
