@@ -72,8 +72,10 @@ class Budget:
                 f"`budget` must be a number. Received: {name}={value!r}. {_HOWTO}"
             )
         number = float(value)
-        if not math.isfinite(number) or number <= 0 or (
-            name != "fraction" and number < 1
+        if (
+            not math.isfinite(number)
+            or number <= 0
+            or (name != "fraction" and number < 1)
         ):
             raise BudgetError(
                 f"`budget` must be greater than 0. Received: {name}={value}. {_HOWTO}"

@@ -5,10 +5,13 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # TensorFlow's variables do not know NumPy 2's `copy` keyword yet.
-    config.addinivalue_line(
-        "filterwarnings", "ignore:__array__ implementation:DeprecationWarning"
-    )
+    for known in (
+        # TensorFlow's variables do not know NumPy 2's `copy` keyword yet.
+        "ignore:__array__ implementation:DeprecationWarning",
+        # FeatureSpace asks for int64, which JAX does not have by default.
+        "ignore:Explicitly requested dtype int64:UserWarning",
+    ):
+        config.addinivalue_line("filterwarnings", known)
 
 
 @pytest.fixture(autouse=True)

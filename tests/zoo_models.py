@@ -23,6 +23,7 @@ class Holder(keras.Model):
         self.listed = [layers.Embedding(9, 4), layers.Embedding(8, 5)]
         self.keyed = {"city": layers.Embedding(7, 3)}
         self.dropout = layers.Dropout(0.3, seed=3)
+        self.hidden = layers.Dense(8, activation="tanh")
         self.norm = layers.BatchNormalization()
         self.head = layers.Dense(1, activation="sigmoid")
 
@@ -33,7 +34,8 @@ class Holder(keras.Model):
             self.listed[1](inputs[:, 2]),
             self.keyed["city"](inputs[:, 3]),
         ]
-        hidden = self.norm(ops.concatenate(parts, axis=-1), training=training)
+        hidden = self.hidden(ops.concatenate(parts, axis=-1))
+        hidden = self.norm(hidden, training=training)
         return self.head(self.dropout(hidden, training=training))
 
 
@@ -163,7 +165,6 @@ class DirectReader(keras.Model):
         self.item = layers.Embedding(9, 6)
 
     def call(self, inputs, training=None):
-        scores = ops.matmul(
-            self.user(inputs[:, 0]), ops.transpose(self.item.embeddings)
-        )
+        user, item = self.user(inputs[:, 0]), self.item(inputs[:, 1])
+        scores = ops.matmul(user + item, ops.transpose(self.item.embeddings))
         return ops.sigmoid(ops.sum(scores, axis=-1, keepdims=True))

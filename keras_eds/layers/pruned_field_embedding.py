@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import keras
@@ -80,9 +79,9 @@ class PrunedFieldEmbedding(keras.layers.Layer):
                 f"`combiner` must be None or one of {COMBINERS}. "
                 f"Received: combiner={combiner!r}. Choose one of these."
             )
-        self.input_dim = int(input_dim)
-        self.kept_dim = int(kept_dim)
-        self.output_dim = int(output_dim)
+        self.input_dim = input_dim
+        self.kept_dim = kept_dim
+        self.output_dim = output_dim
         self.use_constant = use_constant
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.projection_initializer = initializers.get(projection_initializer)
@@ -226,7 +225,7 @@ def _check_sizes(input_dim: int, kept_dim: int, output_dim: int) -> None:
     sizes = {"input_dim": input_dim, "kept_dim": kept_dim, "output_dim": output_dim}
     for name, value in sizes.items():
         least = 0 if name == "kept_dim" else 1
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(
                 f"`{name}` must be an integer of at least {least}. "
                 f"Received: {name}={value!r}. For a dropped field give kept_dim=0 "

@@ -177,4 +177,3 @@ def gates_on(sites: Sequence[Site]) -> Iterator[list[Gate]]:
             gate.attach()
             gates.append(gate)
         yield gates
-

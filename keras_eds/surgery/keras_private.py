@@ -14,6 +14,7 @@ from keras.src.trainers.trainer import Trainer
 
 # A Functional graph finds its layers through these: they stay with the object.
 _GRAPH_ATTRIBUTES = ("_inbound_nodes", "_outbound_nodes")
+_FIT_RESULTS = ("history", "stop_training")
 _COMPILED_FUNCTIONS = ("train_function", "test_function", "predict_function")
 
 
@@ -80,7 +81,8 @@ def refresh(model: keras.Model) -> None:
         if hasattr(model, name):
             setattr(model, name, None)
     if keras.backend.backend() == "torch":
-        for layer in all_layers(model):
+        # Sequential hides a Functional model that `all_layers` does not know.
+        for layer in model.modules():
             if "_torch_params" in layer._modules:
                 layer._track_variables()
 
@@ -124,7 +126,8 @@ def training_with(
     """Lets `model.fit` use another optimizer for a while, without recompiling."""
     old_optimizer = model.optimizer
     old_settings = (model.run_eagerly, model.jit_compile, model.steps_per_execution)
-    old_stop = model.stop_training
+    # Set by `fit`; a model that was never trained has no history.
+    old = {name: vars(model)[name] for name in _FIT_RESULTS if name in vars(model)}
     try:
         _set_optimizer(model, optimizer)
         if eager:
@@ -135,8 +138,28 @@ def training_with(
     finally:
         _set_optimizer(model, old_optimizer)
         model.run_eagerly, model.jit_compile, model.steps_per_execution = old_settings
-        model.stop_training = old_stop
+        for name in _FIT_RESULTS:
+            vars(model).pop(name, None)
+        vars(model).update(old)
         refresh(model)
+
+
+@contextmanager
+def unfrozen(
+    model: keras.Model, layers: Sequence[keras.layers.Layer]
+) -> Iterator[None]:
+    """Lets variables train in `layers` and what holds them, frozen or not."""
+    wanted = {id(layer) for layer in layers}
+    holders = [h for h in all_layers(model) if wanted & {id(x) for x in all_layers(h)}]
+    flags = [(holder, holder._trainable) for holder in holders]
+    try:
+        # Past the setter, which would reach into every other layer inside.
+        for holder in holders:
+            holder._trainable = True
+        yield
+    finally:
+        for holder, flag in flags:
+            holder._trainable = flag
 
 
 def num_replicas() -> int:

@@ -65,7 +65,7 @@ def measure(
     sites = find_sites(model, filters)
     _check_built(model, sites)
     data, steps = _schedule(data, batches)
-    with _unchanged(model), strategy_scope(model):
+    with _unchanged(model, sites), strategy_scope(model):
         with gates_on(sites) as gates:
             recorder = _recorder_for(model)
             # Tracing or compiling a graph costs more than a few steps do.
@@ -106,7 +106,8 @@ def _schedule(
     """The data, possibly in larger batches, and how many batches to take."""
     data = dict(data)
     leaves = keras.tree.flatten(data.get("x"))
-    if batches is None and all(isinstance(leaf, np.ndarray) for leaf in leaves):
+    arrays = bool(leaves) and all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    if batches is None and arrays and len(leaves[0]):
         share = len(leaves[0]) // EPOCH_SHARE
         size = data.get("batch_size") or 32
         data["batch_size"] = max(size, min(ENOUGH_EXAMPLES, share))
@@ -140,7 +141,7 @@ def strategy_scope(model: keras.Model) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _unchanged(model: keras.Model) -> Iterator[None]:
+def _unchanged(model: keras.Model, sites: Sequence[Site]) -> Iterator[None]:
     """Restores flags, and the values of variables that move."""
     variables = model.variables
     flags = [(variable, variable.trainable) for variable in variables]
@@ -149,14 +150,12 @@ def _unchanged(model: keras.Model) -> Iterator[None]:
     moving = [v for v, trainable in flags if everything or not trainable]
     moving += list(model.metrics_variables)
     values = [(variable, _copy(variable)) for variable in moving]
-    root_flag = model._trainable
     try:
         for variable, _ in flags:
             variable.trainable = False
-        model._trainable = True
-        yield
+        with keras_private.unfrozen(model, [site.layer for site in sites]):
+            yield
     finally:
-        model._trainable = root_flag
         for variable, trainable in flags:
             variable.trainable = trainable
         for variable, value in values:

@@ -154,8 +154,7 @@ def _distinct(name: str, taken: set[str]) -> str:
 
 def _field(layer: keras.layers.Embedding, name: str) -> Field:
     itemsize = {"float64": 8, "float16": 2, "bfloat16": 2}.get(layer.variable_dtype, 4)
-    # Often NumPy integers, as in `Embedding(ids.max() + 1, 8)`.
-    return Field(name, int(layer.input_dim), int(layer.output_dim), itemsize)
+    return Field(name, layer.input_dim, layer.output_dim, itemsize)
 
 
 def _choose(sites: list[Site], filters: Filters) -> list[Site]:
