@@ -2,7 +2,8 @@
 
     child_search.py DIRECTORY [OPTIONS]
 
-OPTIONS is JSON: `kill`, the point to die at (see `arm`); `plain`, ignored here.
+OPTIONS is JSON: `kill`, the point to die at (see `arm`); `fail`, to fail in every
+training; `role`, `"chief"` for the process that trains nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from search_setup import FIT, build, data, search, validation
 
 from keras_eds import archive
 from keras_eds.methods import SSEDS
-from keras_eds.surgery import measure as measuring
 from keras_eds.tuners import stage as stages
 
 
@@ -44,37 +44,47 @@ class DieInEpoch(keras.callbacks.Callback):
             die()
 
 
+class Fail(keras.callbacks.Callback):
+    """Fails in every training."""
+
+    def on_train_begin(self, logs=None):
+        raise OSError("the disk is full")
+
+
 def arm(point):
     """Makes the process die at `point`."""
     if point.startswith("training "):
         return [DieInEpoch(int(point.split()[1]))]
     if point == "probe":
-        stages.measure = lambda *args, **kwargs: (
-            measuring.measure(*args, **kwargs),
-            die(),
+        measured, stages.measure = (
+            stages.measure,
+            lambda *a, **k: die(measured(*a, **k)),
         )
-    if point.startswith("write "):
-        die_while_writing(point.removeprefix("write "))
+    if point.startswith(("write ", "after ")):
+        die_while_writing(point)
     if point.startswith("weights "):
         die_while_saving(point.removeprefix("weights "))
     return []
 
 
-def die_while_writing(what):
-    """Dies with half of the n-th file of that name on disk: `write 3 oracle.json`."""
-    number, name = what.split()
+def die_while_writing(point):
+    """`write 3 oracle.json`: half of the third one is on disk; `after`: all of it."""
+    moment, number, name = point.split()
     seen = 0
 
     def write(path, content):
         nonlocal seen
         path = Path(path)
-        seen += path.name == name
-        if path.name == name and seen == int(number):
-            path.with_name(path.name + ".part").write_bytes(
-                content[: len(content) // 2]
-            )
+        if path.name != name:
+            return whole(path, content)
+        seen += 1
+        if seen == int(number) and moment == "write":
+            half = content[: len(content) // 2]
+            path.with_name(path.name + ".part").write_bytes(half)
             die()
-        return whole(path, content)
+        whole(path, content)
+        if seen == int(number):
+            die()
 
     whole, archive.write_bytes = archive.write_bytes, write
 
@@ -96,7 +106,7 @@ def die_while_saving(name):
 def main():
     directory, options = sys.argv[1], json.loads((sys.argv[2:] or ["{}"])[0])
     method = SSEDS(**options.get("method", {}))
-    callbacks = arm(options.get("kill", ""))
+    callbacks = arm(options.get("kill", "")) + [Fail()] * bool(options.get("fail"))
     found = search(directory, build, [0.5, 0.25], method=method)
     x, y = data()
     fit = {**FIT, "validation_data": validation(), "callbacks": callbacks}

@@ -67,12 +67,14 @@ class Stage:
     def retrain(self) -> dict[str, Any]:
         """Trains the small model; it stays as it was if that made it worse."""
         before = self.score()
-        save_weights(self.model, self.files.checkpoint)
+        # Not the checkpoint: KerasTuner's own tuner writes that while it trains.
+        save_weights(self.model, self.files.before)
         self._train(best=self.objective.get_value(before))
         after = self.score()
         if self.objective.better_than(self._value(before), self._value(after)):
-            load_weights(self.model, self.files.checkpoint)
+            load_weights(self.model, self.files.before)
             after = before
+        self.files.before.unlink()
         save_weights(self.model, self.files.checkpoint)
         save_model(self.model, self.files.model)
         return {"before": before, "after": after}

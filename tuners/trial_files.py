@@ -31,6 +31,7 @@ class TrialFiles:
         self.measurements = self.folder / "measurements.npz"
         self.outcome = self.folder / "outcome.json"
         self.failure = self.folder / "failure.txt"
+        self.before = self.folder / "before.weights.h5"
         self.checkpoint = self.folder / "checkpoint.weights.h5"
         self.model = self.folder / "model.keras"
         self.full_weights = self.folder.parent / "full.weights.h5"

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from search_setup import FIT, build, data, search, validation
+
+from keras_eds.methods import SSEDS
+
+SCRIPT = Path(__file__).with_name("child_search.py")
+
+# A search is killed at one point, started again, killed at the next, and so on. A
+# process counts its own trainings and writings: `training 1` is its first one.
+STAGES = ["training 1", "probe", "training 1", "training 2"]
+FILES = [
+    "write 1 oracle.json",
+    "weights full.weights.h5",
+    "write 1 measurements.npz",
+    # When a trial begins, when it is scored, when it ends.
+    "write 4 trial.json",
+    "weights before.weights.h5",
+    "weights checkpoint.weights.h5",
+    "weights model.keras",
+    "write 1 outcome.json",
+    # When the stage ends: the oracle counts it as both running and ended.
+    "after 2 oracle.json",
+    "write 1 plan.npz",
+    "after 1 trial.json",
+]
+
+
+def child(directory, **options):
+    return subprocess.run(
+        [sys.executable, SCRIPT, directory, json.dumps(options)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("points", [STAGES, FILES], ids=["stages", "files"])
+def test_killed_search_goes_on(tmp_path, points):
+    if points is FILES and keras.backend.backend() != "tensorflow":
+        pytest.skip("writes the same files on every backend")
+    for point in points:
+        killed = child(tmp_path, kill=point)
+        assert killed.returncode == -9, (point, killed.stderr)
+    answers = []
+    for directory in (tmp_path, tmp_path / "uninterrupted"):
+        found = search(directory, build, [0.5, 0.25], method=SSEDS())
+        found.search(*data(), validation_data=validation(), **FIT)
+        answers.append(
+            {
+                "stages": [(r.index, r.stage, r.plan) for r in found.results()],
+                "scores": [r.score for r in found.results()],
+                "plans": found.get_best_plans(2),
+                "best": found.get_best_models()[0].evaluate(*validation(), verbose=0),
+            }
+        )
+    resumed, uninterrupted = answers
+    assert [s[1] for s in resumed["stages"]] == "pretrain probe retrain retrain".split()
+    assert resumed["stages"] == uninterrupted["stages"]
+    assert resumed["plans"] == uninterrupted["plans"]
+    assert resumed["scores"] == pytest.approx(uninterrupted["scores"], abs=1e-6)
+    assert resumed["best"] == pytest.approx(uninterrupted["best"], abs=1e-6)
