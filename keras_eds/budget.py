@@ -86,7 +86,7 @@ class Budget:
                 f"Received: budget={value}. {_HOWTO}"
             )
         # Plain numbers, also for NumPy's: a budget is compared, printed and stored.
-        plain = number if name == "fraction" else int(value)
+        plain = number if name == "fraction" else math.floor(value)
         object.__setattr__(self, name, plain)
 
     def __repr__(self) -> str:

@@ -72,14 +72,18 @@ class FieldPlan:
                 f"{None if self.constant is None else self.constant.shape} for field "
                 f"{self.field.name!r}. Build the plan with a method of this library."
             )
-        for array in (self.encoder, self.decoder, self.constant):
-            if array is not None and not np.all(np.isfinite(array)):
+        for name in ("encoder", "decoder", "constant"):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if not np.all(np.isfinite(array)):
                 raise PlanError(
                     "A plan must be finite. Received: NaN or infinity in the plan of "
                     f"field {self.field.name!r}. Measure again on data without NaN."
                 )
-            if array is not None:
-                array.setflags(write=False)
+            own = np.array(array)
+            own.setflags(write=False)
+            object.__setattr__(self, name, own)
 
     @classmethod
     def of_columns(

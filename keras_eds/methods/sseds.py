@@ -94,6 +94,7 @@ class SSEDS(SingleShot):
         check_choice("data", data, ("train", "validation"))
         check_choice("fill", fill, ("mean", "zero"))
         check_choice("reduce", reduce, ("abs", "sum"))
+        check_choice("score_per_byte", score_per_byte, (None, True, False))
         check_count("floor", floor, 0)
         if batches is not None:
             check_count("batches", batches, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,7 +163,13 @@ def _choose(sites: list[Site], filters: Filters) -> list[Site]:
     if callable(filters):
         chosen = [site for site in sites if filters(site.field)]
     else:
-        patterns = [filters] if isinstance(filters, str) else list(filters)
+        one = isinstance(filters, str) or not isinstance(filters, Iterable)
+        patterns: list[Any] = [filters] if one else list(filters)
+        if not all(isinstance(pattern, str) for pattern in patterns):
+            raise FieldError(
+                "`filters` must be a regular expression, a list of them or a function. "
+                f"Received: filters={filters!r}. Give names, as in filters=['user']."
+            )
         try:
             chosen = [
                 s for s in sites if any(_matches(p, s.field.name) for p in patterns)
