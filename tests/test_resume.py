@@ -23,13 +23,9 @@ FILES = [
     "write 1 measurements.npz",
     # When a trial begins, when it is scored, when it ends.
     "write 4 trial.json",
-    "weights before.weights.h5",
-    "weights checkpoint.weights.h5",
     "weights model.keras",
-    "write 1 outcome.json",
     # When the stage ends: the oracle counts it as both running and ended.
     "after 2 oracle.json",
-    "write 1 plan.npz",
     "after 1 trial.json",
 ]
 

@@ -26,6 +26,7 @@ from keras_eds.tuners.trial_files import (
 
 # How long a worker that has to wait is held back, so that it does not ask at once.
 IDLE_SECONDS = 0.1
+READINGS = 20
 
 Budgets = Budget | float | str | Sequence[Budget | float | str]
 
@@ -193,14 +194,23 @@ class EDSOracle(keras_tuner.Oracle):
         self.trials: dict[str, Any] = {}
         try:
             super().reload()
+            self._tidy_up()
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ProjectError(
                 "`directory` must hold a project of this library. Received: "
                 f"{str(self._project_dir)!r}, which could not be read "
                 f"({type(error).__name__}: {error}). Start again with overwrite=True."
             ) from error
-        self._tidy_up()
         self._start()
+
+    def follow(self) -> None:
+        """Reads what another process may be writing at this moment."""
+        for _ in range(READINGS - 1):
+            try:
+                return self.reload()
+            except ProjectError:
+                time.sleep(IDLE_SECONDS)
+        self.reload()
 
     def _tidy_up(self) -> None:
         # A process may die between the writing of a trial and of the oracle.

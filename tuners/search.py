@@ -293,7 +293,7 @@ class EDSSearch(BaseTuner):
     def _known(self) -> EDSOracle:
         """The oracle with all that is known; a worker reads what the chief wrote."""
         if self._is_worker():
-            self._eds_oracle.reload()
+            self._eds_oracle.follow()
         return self._eds_oracle
 
     def _files(self, trial: Any) -> TrialFiles:
