@@ -35,7 +35,7 @@ from keras_eds.optimizers import LazyAdam
 
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (0.5, 0.25, 0.1, 0.05)
-RANDOM_BUDGETS = (0.25, 0.1)
+RANDOM_BUDGETS = (0.1,)
 MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep}
 SETTINGS: dict[str, dict[str, Any]] = {
     "movielens": {
