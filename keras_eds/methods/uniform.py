@@ -15,8 +15,9 @@ from keras_eds.surgery.apply import Alignment
 class Uniform(SingleShot):
     """Gives every field the same width d, the largest that fits the budget.
 
-    What is left over buys some fields one more column, so that the budget is as
-    full as any other method's.
+    What is left over buys further columns, level by level, wherever they still
+    fit, so that the budget is as full as any other method's: some fields get one
+    more column, and tables that are cheap enough stay whole.
 
     Args:
         warm_start: Where training starts; see `SingleShot`. Defaults to

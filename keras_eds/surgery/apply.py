@@ -222,13 +222,3 @@ def verify(model: keras.Model, pairs: Sequence[tuple[Site, FieldPlan]]) -> None:
                 f"{'not ' if missing else ''}reachable from the model. Hold the layer "
                 "in an attribute, list or dict of the model."
             )
-
-
-def masked_outputs(kept: FieldPlan, vectors: Any) -> Any:
-    """`FieldPlan.masked` on tensors of any backend."""
-    encoder = ops.convert_to_tensor(kept.encoder, dtype="float32")
-    decoder = ops.convert_to_tensor(kept.decoder, dtype="float32")
-    outputs = ops.matmul(ops.matmul(vectors, encoder), decoder)
-    if kept.constant is None:
-        return outputs
-    return outputs + ops.convert_to_tensor(kept.constant, dtype="float32")
