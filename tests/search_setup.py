@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 
 import keras_eds
 
 USERS, ITEMS, WIDTH = 40, 25, 8
 # What Adam and binary cross-entropy of one batch cost is tracing, not training.
 EAGER = keras.backend.backend() != "jax"
+once = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the same on every backend"
+)
 FIT = {"epochs": 2, "batch_size": 64, "verbose": 0}
 
 

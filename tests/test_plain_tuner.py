@@ -4,7 +4,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from search_setup import FIT, ITEMS, USERS, build, data, same, snapshot
+from search_setup import FIT, ITEMS, USERS, build, data, once, same, snapshot
 from search_setup import validation as val
 
 import keras_eds
@@ -51,6 +51,7 @@ def test_plain_tuner_runs_every_stage(tmp_path, instance):
     assert same(before, snapshot(model))
 
 
+@once
 def test_plain_tuner_equals_the_search(tmp_path):
     found = tuner(tmp_path, build, two)
     found.search(X, Y, validation_data=val(), **FIT)
@@ -65,6 +66,7 @@ def test_plain_tuner_equals_the_search(tmp_path):
     assert plans == [ours.plan_for(b) for b in (0.5, 0.25)]
 
 
+@once
 def test_any_method_and_the_policy_of_the_user(tmp_path):
     old = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -79,6 +81,7 @@ def test_any_method_and_the_policy_of_the_user(tmp_path):
         keras.config.set_dtype_policy(old)
 
 
+@once
 def test_resumed_plain_tuner_repeats_nothing(tmp_path):
     first = tuner(tmp_path, build, two)
     first.search(X, Y, validation_data=val(), **FIT)

@@ -10,7 +10,18 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from search_setup import EAGER, FIT, ITEMS, USERS, build, data, same, search, snapshot
+from search_setup import (
+    EAGER,
+    FIT,
+    ITEMS,
+    USERS,
+    build,
+    data,
+    once,
+    same,
+    search,
+    snapshot,
+)
 from search_setup import validation as val
 
 import keras_eds
@@ -72,6 +83,7 @@ def test_one_call_gives_small_trained_models(tmp_path, capsys):
     assert ("50%" in printed) != ("25%" in printed)
 
 
+@once
 def test_space_summary_names_tables_and_budgets(tmp_path, capsys):
     found = search(tmp_path, budget=[0.5, "900B", keras_eds.Budget(parameters=100)])
     found.search_space_summary()
@@ -80,6 +92,7 @@ def test_space_summary_names_tables_and_budgets(tmp_path, capsys):
         assert part in printed
 
 
+@once
 def test_results_before_any_stage(tmp_path, capsys):
     found = search(tmp_path)
     found.results_summary()
@@ -88,6 +101,7 @@ def test_results_before_any_stage(tmp_path, capsys):
         found.plan_for(0.3)
 
 
+@once
 def test_builder_with_unnamed_layers_metrics_and_filters(tmp_path):
     found = run(
         tmp_path, lambda: build(named=False), budget=0.9, filters=r"embedding(_\d+)?$"
@@ -104,6 +118,7 @@ def test_builder_with_unnamed_layers_metrics_and_filters(tmp_path):
     assert model.get_layer("item_table").variables[0].shape[1] < 8
 
 
+@once
 def test_builder_that_uses_unnamed_layers_from_outside(tmp_path):
     keras.backend.clear_session()
     outside = keras.layers.Dense(4)
@@ -223,6 +238,7 @@ def search_full(found, model):
     return [layer.get_weights() for layer in tables_and_head(copy)]
 
 
+@once
 def test_initial_values_of_a_trained_model_are_refused(tmp_path):
     model = build()
     model.fit(X, Y, **FIT)
@@ -231,6 +247,7 @@ def test_initial_values_of_a_trained_model_are_refused(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@once
 @pytest.mark.parametrize("method", [Uniform(), RandomSizes(draws=2), "uniform"])
 def test_controls_train_from_scratch(tmp_path, method):
     found = run(tmp_path, method=method)
@@ -315,6 +332,7 @@ def test_kinds_of_data(tmp_path, kind):
     assert [r.stage for r in found.results()] == ["pretrain", "probe", "retrain"]
 
 
+@once
 def test_validation_kinds_score_alike(tmp_path):
     scores = []
     x, y = val()
@@ -333,6 +351,7 @@ class Rows64(Rows):
         return 2
 
 
+@once
 def test_validation_split_is_kerass(tmp_path):
     split = search(tmp_path, project_name="split")
     split.search(X, Y, validation_split=0.25, **FIT)
@@ -344,6 +363,7 @@ def test_validation_split_is_kerass(tmp_path):
     assert [r.score for r in split.results()] == pytest.approx(expected, abs=1e-6)
 
 
+@once
 def test_positional_arguments_and_single_callback(tmp_path):
     found = search(tmp_path)
     stop = keras.callbacks.EarlyStopping("val_auc", mode="max", patience=0)
@@ -352,6 +372,7 @@ def test_positional_arguments_and_single_callback(tmp_path):
     assert len(found.results()) == 3
 
 
+@once
 @pytest.mark.parametrize("verbose", [0, 1, 2, "auto", True, False])
 def test_verbose(tmp_path, verbose, capsys):
     run(tmp_path, fit={"verbose": verbose, "epochs": 1})
@@ -361,6 +382,7 @@ def test_verbose(tmp_path, verbose, capsys):
     assert bool(printed) == bool(verbose)
 
 
+@once
 def test_validation_frequency_does_not_warn(tmp_path):
     found = run(tmp_path, fit={"epochs": 3, "validation_freq": 2})
     assert len(found.results()) == 3
@@ -369,6 +391,7 @@ def test_validation_frequency_does_not_warn(tmp_path):
 # What decides.
 
 
+@once
 @pytest.mark.parametrize(
     "objective, direction",
     [
@@ -390,6 +413,7 @@ def test_objective_decides(tmp_path, objective, direction):
         assert result.score == kept
 
 
+@once
 def test_training_objective_needs_no_validation_data(tmp_path):
     found = search(tmp_path, objective="auc")
     found.search(X, Y, **FIT)
@@ -402,6 +426,7 @@ def test_training_objective_needs_no_validation_data(tmp_path):
 # Seeds.
 
 
+@once
 def test_seed_zero_is_kept_and_seeds_repeat(tmp_path):
     scores = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 5)):
@@ -462,6 +487,7 @@ def test_callbacks_are_copied_and_told_of_stages(tmp_path):
     assert again.get_best_plans() == found.get_best_plans()
 
 
+@once
 def test_used_callback_does_not_drag_its_model_along(tmp_path):
     model, used = build(), keras.callbacks.EarlyStopping("val_auc", mode="max")
     model.fit(X, Y, validation_data=val(), **FIT, callbacks=[used])
@@ -519,6 +545,7 @@ def own_compile():
     return model
 
 
+@once
 def test_own_compile_needs_a_function(tmp_path):
     with pytest.raises(keras_eds.errors.FieldError, match="Pass a function"):
         search(tmp_path, own_compile())
@@ -539,6 +566,7 @@ def with_lambda():
     return model
 
 
+@once
 @pytest.mark.parametrize("instance", [True, False])
 def test_model_with_lambda_comes_back(tmp_path, instance):
     found = run(tmp_path, with_lambda() if instance else with_lambda)
@@ -566,6 +594,7 @@ def test_best_model_is_an_ordinary_file(tmp_path):
     np.testing.assert_allclose(np.load(there), model.predict(x, verbose=0), atol=1e-6)
 
 
+@once
 def test_no_warning_of_ours(tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

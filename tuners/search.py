@@ -168,9 +168,13 @@ class EDSSearch(BaseTuner):
         parts = batch if isinstance(batch, tuple | list) else (batch,)
         names = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
         one = FitData(names, dict(names) if validation else None, {})
-        with keras_private.training_with(model, model.optimizer, eager=True):
-            with keras_private.metrics_unchanged(model):
-                evaluate(model, one, self._eds_oracle.objective)
+        with (
+            keras_private.training_with(model, model.optimizer, eager=True),
+            # On JAX, `evaluate` would build it.
+            keras_private.without_optimizer(model),
+            keras_private.metrics_unchanged(model),
+        ):
+            evaluate(model, one, self._eds_oracle.objective)
 
     def on_search_begin(self) -> None:
         self.oracle.verbose = 0
