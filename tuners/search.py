@@ -13,7 +13,7 @@ from keras_tuner.errors import FatalError
 
 from keras_eds import methods
 from keras_eds.budget import Budget, parse_budgets
-from keras_eds.errors import ProjectError, StageError
+from keras_eds.errors import DataError, EDSError, ProjectError, StageError
 from keras_eds.methods import Method
 from keras_eds.plan import DimensionPlan
 from keras_eds.reporting import tables
@@ -174,7 +174,16 @@ class EDSSearch(BaseTuner):
             keras_private.without_optimizer(model),
             keras_private.metrics_unchanged(model),
         ):
-            evaluate(model, one, self._eds_oracle.objective)
+            try:
+                evaluate(model, one, self._eds_oracle.objective)
+            except EDSError:
+                raise
+            except Exception as error:
+                raise DataError(
+                    "`x` and `y` must be data that the model can be evaluated on. "
+                    f"Received: a first batch that raised {type(error).__name__}: "
+                    f"{error}. Try model.evaluate on it."
+                ) from error
 
     def on_search_begin(self) -> None:
         self.oracle.verbose = 0
