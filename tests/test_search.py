@@ -27,6 +27,7 @@ from search_setup import validation as val
 import keras_eds
 from keras_eds.callbacks import EDSTensorBoard
 from keras_eds.methods import SSEDS, RandomSizes, Uniform
+from keras_eds.tuners.fit_data import copies_of
 from keras_eds.tuners.weights import load_weights
 
 X, Y = data()
@@ -493,6 +494,8 @@ def test_used_callback_does_not_drag_its_model_along(tmp_path):
     model.fit(X, Y, validation_data=val(), **FIT, callbacks=[used])
     run(tmp_path, model, fit={"callbacks": [used]})
     assert used.model is model
+    [copied] = copies_of(used)
+    assert copied._model is None and copied.monitor == "val_auc"
 
 
 def test_tensorboards_write_a_folder_a_stage(tmp_path):
