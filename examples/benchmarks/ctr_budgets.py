@@ -211,7 +211,7 @@ def write_tables() -> None:
         rows = pd.DataFrame(
             [json.loads(line) for line in path.read_text().splitlines()]
         )
-        parts = [f"# {path.stem}: mean over {rows.seed.nunique()} seeds\n"]
+        parts = [f"# {path.stem}: means over seeds\n"]
         parts.append(
             "Made by `KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py "
             f"--dataset {rows.dataset[0]}` and `--tables`, on 2 CPU cores.\n"
@@ -219,6 +219,7 @@ def write_tables() -> None:
         for model, group in rows.groupby("model", sort=False):
             groups = group.groupby(["method", "budget"])
             table = pd.DataFrame({
+                "seeds": groups.seed.nunique(),
                 "test AUC": groups.auc.mean(),
                 "+-": groups.auc.std(),
                 "log loss": groups.logloss.mean(),
@@ -235,11 +236,15 @@ def write_tables() -> None:
 def _markdown(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(table.columns) + " |", "|---" * table.shape[1] + "|"]
     for row in table.itertuples(index=False):
-        cells = [row[0], f"{row[1]:.0%}", f"{row[2]:.4f}", f"{row[3]:.4f}",
-                 f"{row[4]:.4f}", f"{row[5]:,.0f}", f"{row[6]:,.0f}",
-                 "" if np.isnan(row[7]) else f"{row[7]:.0f}"]  # fmt: skip
+        cells = [row[0], f"{row[1]:.0%}", str(row[2]), f"{row[3]:.4f}",
+                 _or_blank(row[4], ".4f"), f"{row[5]:.4f}", f"{row[6]:,.0f}",
+                 f"{row[7]:,.0f}", _or_blank(row[8], ".0f")]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _or_blank(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
 
 
 def main() -> None:

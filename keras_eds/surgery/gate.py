@@ -101,7 +101,7 @@ class Gate:
             return self.offsets[:1], ops.cast(rows * signs, vectors.dtype)
         index = np.concatenate([[0], 1 + np.arange(number) % PROBE_ROWS])
         rows = lookup(self.offsets, ops.convert_to_tensor(index, "int32"), "float32")
-        gate, probe = ops.split(rows, [1])
+        gate, probe = rows[:1], rows[1:]
         # Lookups at other places, and other replicas, share the rows of the probe.
         alone = self.site.called_once and keras_private.num_replicas() == 1
         if number > PROBE_ROWS or not alone:
