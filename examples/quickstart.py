@@ -73,9 +73,16 @@ def bytes_on_disk(model: keras.Model, path: Path) -> int:
     return path.stat().st_size
 
 
-def row(name: str, model: keras.Model, data: Any, out: Path) -> str:
-    size = format_bytes(bytes_on_disk(model, out / f"{name.split()[0]}.npz"))
-    return f"  {name:<24}  test AUC {test_auc(model, data):.4f}   {size:>8} on disk"
+def row(name: str, model: keras.Model, tables: int, data: Any, out: Path) -> str:
+    disk = bytes_on_disk(model, out / f"{name.replace(' ', '_')}.npz")
+    return (
+        f"  {name:<13}  test AUC {test_auc(model, data):.4f}   "
+        f"tables {format_bytes(tables):>8}   all weights {format_bytes(disk):>8}"
+    )
+
+
+def table_bytes(model: keras.Model) -> int:
+    return sum(field.num_bytes for field in keras_eds.find_fields(model))
 
 
 def main() -> None:
@@ -126,10 +133,10 @@ def shrink(arguments: argparse.Namespace) -> None:
     plot_sizes(results[-1].plan, out / "sizes.png")
     plot_scores(results, out / "scores.png")
 
-    print(f"At {budget:.0%} of the table bytes:")
-    print(row("full model", full, data, out))
-    print(row("equal widths", equal, data, out))
-    print(row("searched, same bytes", small, data, out))
+    print(f"At {budget:.0%} of the table bytes, on disk:")
+    print(row("full model", full, table_bytes(full), data, out))
+    print(row("equal widths", equal, table_bytes(equal), data, out))
+    print(row("searched", small, results[-1].plan.num_bytes(), data, out))
     seconds = {result.stage: result.seconds for result in results}
     print(
         f"\nOne epoch of the full model took {epoch:.1f} s, the search "
