@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from keras_eds import layers, models, optimizers
 from keras_eds.budget import Budget
 from keras_eds.field import Field
-from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.field_plan import FieldPlan
+from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import apply_plan, find_fields, measure
 
 if TYPE_CHECKING:

@@ -7,133 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_eds import archive
 from keras_eds.budget import Budget, format_bytes
 from keras_eds.errors import PlanError
 from keras_eds.field import Field, total_bytes, total_parameters
+from keras_eds.field_plan import Array, FieldPlan
 
 _FORMAT = "keras_eds.plan"
-Array = np.ndarray
-
-
-def field_cost(field: Field, kept_dim: int, constant: bool) -> int:
-    """Values that inference has to keep of `field` at width `kept_dim`.
-
-    `input_dim * d + d * output_dim (+ output_dim)` for 0 < d < `output_dim`:
-    the narrow table, the alignment and the constant. A field of full width is
-    left as it is and needs neither.
-    """
-    if kept_dim == field.output_dim:
-        return field.num_parameters
-    extra = field.output_dim if constant else 0
-    return kept_dim * (field.input_dim + field.output_dim) + extra
-
-
-@dataclass(frozen=True, eq=False)
-class FieldPlan:
-    """What stays of one table: `vector ~ (vector @ encoder) @ decoder + constant`.
-
-    Args:
-        field: The table that the plan is for.
-        encoder: Shape `(output_dim, kept_dim)`: full vectors to narrow ones.
-        decoder: Shape `(kept_dim, output_dim)`: narrow vectors back to full
-            ones, the alignment projection.
-        constant: Shape `(output_dim,)`, what is added to every vector, so that
-            a direction that was cut stays at its mean. `None`: nothing.
-        columns: The columns that `encoder` selects, when it is a selection.
-
-    Example:
-
-    >>> plan = FieldPlan.of_columns(Field("user", 1000, 8), [0, 5])
-    >>> plan.kept_dim, plan.num_parameters()
-    (2, 2016)
-    """
-
-    field: Field
-    encoder: Array
-    decoder: Array
-    constant: Array | None = None
-    columns: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        width, kept = self.field.output_dim, self.encoder.shape[-1]
-        shapes_fit = (
-            self.encoder.shape == (width, kept)
-            and self.decoder.shape == (kept, width)
-            and (self.constant is None or self.constant.shape == (width,))
-        )
-        if not shapes_fit or kept > width:
-            raise PlanError(
-                "`encoder`, `decoder` and `constant` must have the shapes "
-                f"({width}, d), (d, {width}) and ({width},) with d <= {width}. "
-                f"Received: {self.encoder.shape}, {self.decoder.shape} and "
-                f"{None if self.constant is None else self.constant.shape} for field "
-                f"{self.field.name!r}. Build the plan with a method of this library."
-            )
-        for name in ("encoder", "decoder", "constant"):
-            array = getattr(self, name)
-            if array is None:
-                continue
-            if not np.all(np.isfinite(array)):
-                raise PlanError(
-                    "A plan must be finite. Received: NaN or infinity in the plan of "
-                    f"field {self.field.name!r}. Measure again on data without NaN."
-                )
-            own = np.array(array)
-            own.setflags(write=False)
-            object.__setattr__(self, name, own)
-
-    @classmethod
-    def of_columns(
-        cls, field: Field, columns: Iterable[int], constant: Array | None = None
-    ) -> FieldPlan:
-        """Keeps some columns as they are; `constant` fills the others."""
-        kept = tuple(sorted(int(c) for c in columns))
-        if len(set(kept)) != len(kept) or not set(kept) <= set(range(field.output_dim)):
-            raise PlanError(
-                f"`columns` must be distinct and in [0, {field.output_dim}). "
-                f"Received: columns={kept} for field {field.name!r}. Drop the others."
-            )
-        selection = np.eye(field.output_dim, dtype="float32")[:, list(kept)]
-        if constant is not None:
-            constant = np.array(constant, dtype="float32")
-            constant[list(kept)] = 0.0
-        return cls(field, selection, selection.T.copy(), constant, kept)
-
-    @classmethod
-    def full(cls, field: Field) -> FieldPlan:
-        """Keeps the table as it is."""
-        return cls.of_columns(field, range(field.output_dim))
-
-    @property
-    def name(self) -> str:
-        """The field's name."""
-        return self.field.name
-
-    @property
-    def kept_dim(self) -> int:
-        """Width of the narrow table, 0 if the field is dropped."""
-        return int(self.encoder.shape[1])
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the table stays as it is."""
-        return self.columns is not None and self.kept_dim == self.field.output_dim
-
-    def num_parameters(self) -> int:
-        """Values that inference has to keep."""
-        return field_cost(self.field, self.kept_dim, self.constant is not None)
-
-    def num_bytes(self) -> int:
-        """Bytes that inference has to keep."""
-        return self.num_parameters() * self.field.itemsize
-
-    def masked(self, vectors: Array) -> Array:
-        """What becomes of full vectors, shape `(..., output_dim)`."""
-        kept: Array = np.asarray(vectors) @ self.encoder @ self.decoder
-        return kept if self.constant is None else kept + self.constant
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import pytest
 
 from keras_eds import Budget, DimensionPlan, Field, methods
 from keras_eds.errors import BudgetError
+from keras_eds.field_plan import field_cost
 from keras_eds.measurements import FieldMeasurement, Measurements
 from keras_eds.methods.allocation import allocate
-from keras_eds.plan import field_cost
 
 COMBINATIONS = 400
 

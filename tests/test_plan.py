@@ -5,8 +5,8 @@ import pytest
 
 from keras_eds import Budget, DimensionPlan, Field, FieldPlan
 from keras_eds.errors import PlanError
+from keras_eds.field_plan import field_cost
 from keras_eds.measurements import FieldMeasurement, Measurements
-from keras_eds.plan import field_cost
 
 USER, ITEM = Field("user", 1000, 8), Field("item/id", 50, 4, itemsize=2)
 

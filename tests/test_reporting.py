@@ -19,7 +19,8 @@ from tensorboard.util import tensor_util
 from keras_eds.budget import Budget
 from keras_eds.callbacks import EDSTensorBoard
 from keras_eds.field import Field
-from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.field_plan import FieldPlan
+from keras_eds.plan import DimensionPlan
 from keras_eds.reporting import (
     plan_markdown,
     plan_table,

@@ -10,7 +10,7 @@ import numpy as np
 from keras_eds.budget import Budget
 from keras_eds.errors import BudgetError
 from keras_eds.field import Field
-from keras_eds.plan import field_cost
+from keras_eds.field_plan import field_cost
 
 
 def allocate(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_eds.field import Field
+from keras_eds.field_plan import FieldPlan
 from keras_eds.measurements import FieldMeasurement
-from keras_eds.plan import FieldPlan
 
 # Share of the mean curvature that is added to every direction: a direction in
 # which a few batches saw no gradient is not worth exactly nothing.

@@ -9,6 +9,7 @@ import numpy as np
 from keras_eds.budget import Budget
 from keras_eds.errors import StageError
 from keras_eds.field import Field
+from keras_eds.field_plan import FieldPlan
 from keras_eds.measurements import FieldMeasurement, Measurements
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import SearchState, WarmStart
@@ -19,7 +20,7 @@ from keras_eds.methods.single_shot import (
     check_choice,
     check_count,
 )
-from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.apply import Alignment
 
 

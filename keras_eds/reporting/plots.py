@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_eds.budget import format_bytes
 from keras_eds.field import total_bytes
-from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.field_plan import FieldPlan
+from keras_eds.plan import DimensionPlan
 from keras_eds.reporting.score_point import ScorePoint, kept_share
 from keras_eds.results import StageResult
 

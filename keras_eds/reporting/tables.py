@@ -13,7 +13,8 @@ from rich.text import Text
 
 from keras_eds.budget import Budget, format_bytes
 from keras_eds.field import Field, total_bytes, total_parameters
-from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.field_plan import FieldPlan
+from keras_eds.plan import DimensionPlan
 from keras_eds.reporting.score_point import best_result, kept_share
 from keras_eds.results import StageResult
 

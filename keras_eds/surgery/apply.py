@@ -12,8 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_eds.errors import FieldError, PlanError
+from keras_eds.field_plan import FieldPlan
 from keras_eds.layers import PrunedFieldEmbedding
-from keras_eds.plan import DimensionPlan, FieldPlan
+from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.compact_model import remember_layers
 from keras_eds.surgery.copying import compile_result, copy_model
