@@ -229,8 +229,24 @@ def write_tables() -> None:
             }).reset_index()  # fmt: skip
             table["order"] = table.method.map(order.index)
             table = table.sort_values(["budget", "order"], ascending=[False, True])
-            parts.append(f"\n## {model}\n\n{_markdown(table.drop(columns='order'))}\n")
+            parts.append(f"\n## {model}\n\nTest AUC:\n\n{_summary(table)}\n")
+            parts.append(_markdown(table.drop(columns="order")) + "\n")
         path.with_suffix(".md").write_text("\n".join(parts))
+
+
+def _summary(table: pd.DataFrame) -> str:
+    """Test AUC by method and budget; the full model once."""
+    full = table[table.method == "full"]["test AUC"].iloc[0]
+    lines = [
+        "| | " + " | ".join(f"{budget:.0%}" for budget in BUDGETS) + " |",
+        "|---" * (len(BUDGETS) + 1) + "|",
+    ]
+    for method, rows in table.sort_values("order").groupby("method", sort=False):
+        if method != "full":
+            auc = rows.set_index("budget")["test AUC"]
+            cells = [_or_blank(auc.get(budget, np.nan), ".4f") for budget in BUDGETS]
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"The full model: {full:.4f}."])
 
 
 def _markdown(table: pd.DataFrame) -> str:
