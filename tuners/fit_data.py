@@ -15,7 +15,6 @@ from keras_eds.errors import DataError
 from keras_eds.surgery import keras_private
 
 _DATA = ("x", "y", "sample_weight", "batch_size", "class_weight", "shuffle")
-_VALIDATION = ("validation_data", "validation_split", "validation_batch_size")
 _REREAD = (
     "A search reads it several times: pass arrays, a tf.data.Dataset or a PyDataset."
 )
