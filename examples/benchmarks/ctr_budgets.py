@@ -19,6 +19,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from keras_eds.optimizers import LazyAdam
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (0.5, 0.25, 0.1, 0.05)
 RANDOM_BUDGETS = (0.1,)
+METHODS = ("full", "equal", "random", "SSEDS columns", "SSEDS principal")
 MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep}
 SETTINGS: dict[str, dict[str, Any]] = {
     "movielens": {
@@ -108,23 +110,28 @@ class Bench:
             **extra,
         }
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self, finished: set[str]) -> Iterator[list[dict[str, Any]]]:
+        """Trains the full model, then whatever is not `finished`."""
         keras.utils.set_random_seed(self.seed)
         full, seconds = self.build(), time.monotonic()
         history = full.fit(*self.data.train, **self.fit_options())
         seconds = time.monotonic() - seconds
         epochs = len(history.history["loss"])
         fields = keras_eds.find_fields(full)
-        rows = [self.searched(full, "SSEDS principal", SSEDS(), BUDGETS)]
-        rows.append(
-            self.searched(full, "SSEDS columns", SSEDS(basis="columns"), BUDGETS)
-        )
-        rows.append(self.searched(full, "random", RandomSizes(), RANDOM_BUDGETS))
-        rows.append(self.equal_widths(full, fields))
-        values = sum(field.num_parameters for field in fields)
-        last = self.row("full", full, budget=1.0, table_values=values,
-                        seconds=seconds, epochs=epochs)  # fmt: skip
-        return [row for part in rows for row in part] + [last]
+        searches: dict[str, tuple[Any, tuple[float, ...]]] = {
+            "SSEDS principal": (SSEDS(), BUDGETS),
+            "SSEDS columns": (SSEDS(basis="columns"), BUDGETS),
+            "random": (RandomSizes(), RANDOM_BUDGETS),
+        }
+        for name, (method, budgets) in searches.items():
+            if name not in finished:
+                yield self.searched(full, name, method, budgets)
+        if "equal" not in finished:
+            yield self.equal_widths(full, fields)
+        if "full" not in finished:
+            values = sum(field.num_parameters for field in fields)
+            yield [self.row("full", full, budget=1.0, table_values=values,
+                            seconds=seconds, epochs=epochs)]  # fmt: skip
 
     def searched(
         self, full: keras.Model, name: str, method: Any, budgets: tuple[float, ...]
@@ -180,11 +187,13 @@ class Bench:
         return rows
 
 
-def done(path: Path) -> set[tuple[str, int]]:
+def done(path: Path, model: str, seed: int) -> set[str]:
     if not path.exists():
         return set()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(row["model"], row["seed"]) for row in rows}
+    return {
+        row["method"] for row in rows if (row["model"], row["seed"]) == (model, seed)
+    }
 
 
 def run(
@@ -195,13 +204,13 @@ def run(
     data = SETTINGS[dataset]["load"](data_path)
     for seed in seeds:
         for model in models:
-            if (model, seed) in done(path):
+            finished = done(path, model, seed)
+            if set(METHODS) <= finished:
                 continue
-            began = time.monotonic()
-            rows = Bench(dataset, data, model, seed).run()
-            with path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-            print(dataset, model, seed, f"{time.monotonic() - began:.0f} s", flush=True)
+            for rows in Bench(dataset, data, model, seed).run(finished):
+                with path.open("a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
+                print(dataset, model, seed, rows[-1]["method"], flush=True)
 
 
 def write_tables() -> None:

@@ -24,11 +24,15 @@ from keras_eds.methods.base import Outcome, Proposal
 from keras_eds.models import DeepFM
 
 RESULTS = Path(__file__).parent / "results"
-METHODS: dict[str, Method] = {
-    "principal": SSEDS(),
-    "columns": SSEDS(basis="columns"),
-    "columns, score per byte": SSEDS(basis="columns", score_per_byte=True),
-    "columns, validation data": SSEDS(basis="columns"),
+METHODS: dict[str, tuple[Method, str]] = {
+    "principal": (SSEDS(), "train"),
+    "columns": (SSEDS(basis="columns"), "train, 16"),
+    "columns, score per byte": (
+        SSEDS(basis="columns", score_per_byte=True),
+        "train, 16",
+    ),
+    "columns, one batch": (SSEDS(basis="columns"), "train"),
+    "columns, validation data": (SSEDS(basis="columns"), "validation, 16"),
 }
 
 
@@ -52,13 +56,15 @@ def compare(seed: int) -> list[dict[str, Any]]:
     model = trained_model(data, seed)
     train = {"x": data.train[0], "y": data.train[1], "batch_size": 512}
     held_out = {"x": data.validation[0], "y": data.validation[1], "batch_size": 512}
-    measured = keras_eds.measure(model, train)
-    on_held_out = keras_eds.measure(model, held_out, batches=8)
+    measured = {
+        "train": keras_eds.measure(model, train),
+        "train, 16": keras_eds.measure(model, train, batches=16),
+        "validation, 16": keras_eds.measure(model, held_out, batches=16),
+    }
     truth = list(data.widths.values())
     rows = []
-    for name, method in METHODS.items():
-        source = on_held_out if "validation" in name else measured
-        found = list(plan(model, source, method).values())
+    for name, (method, source) in METHODS.items():
+        found = list(plan(model, measured[source], method).values())
         zeros = all(f == 0 for f, t in zip(found, truth, strict=True) if t == 0)
         rank = float(spearmanr(found, truth).statistic)
         rows.append(
