@@ -8,8 +8,12 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 
 from keras_eds.backend.lookup import lookup
-
-COMBINERS = ("mean", "sqrtn", "sum")
+from keras_eds.layers.combining import (
+    check_combiner,
+    reduce_constant,
+    reduce_rows,
+    scale_of,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
@@ -74,11 +78,7 @@ class PrunedFieldEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         output_dim = kept_dim if output_dim is None else output_dim
         _check_sizes(input_dim, kept_dim, output_dim)
-        if combiner is not None and combiner not in COMBINERS:
-            raise ValueError(
-                f"`combiner` must be None or one of {COMBINERS}. "
-                f"Received: combiner={combiner!r}. Choose one of these."
-            )
+        check_combiner(combiner)
         self.input_dim = input_dim
         self.kept_dim = kept_dim
         self.output_dim = output_dim
@@ -124,52 +124,18 @@ class PrunedFieldEmbedding(keras.layers.Layer):
         ids = inputs
         if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
             ids = ops.cast(ids, "int32")
-        scale = self._scale(ids, weights)
+        scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
         if self.kept_dim == 0:
             return self._only_constant(ids, scale)
         rows = lookup(self.embeddings, ids, self.compute_dtype)
         # Reduce first: the narrow rows are the cheaper ones.
-        rows = rows if scale is None else self._reduce(rows, scale)
+        rows = rows if scale is None else reduce_rows(rows, scale)
         if self.projection is not None:
             rows = ops.matmul(rows, ops.cast(self.projection, self.compute_dtype))
         if self.constant is not None:
             constant = ops.cast(self.constant, self.compute_dtype)
-            rows = rows + self._reduced_constant(constant, scale)
+            rows = rows + reduce_constant(constant, scale)
         return rows
-
-    def _scale(self, ids: Any, weights: Any) -> Any:
-        """The weight of each looked-up row in its sum, or None without one."""
-        if self.combiner is None:
-            if weights is not None:
-                raise ValueError(
-                    "`weights` need a `combiner`. Received: combiner=None. Give "
-                    f"combiner=... to layer {self.name!r} or call it without weights."
-                )
-            return None
-        dtype = self.compute_dtype
-        single = len(ids.shape) <= 1
-        if single and (weights is None or self.combiner != "sum"):
-            return None
-        scale = ops.ones(ops.shape(ids), dtype) if weights is None else weights
-        scale = ops.cast(scale, dtype)
-        if single or self.combiner == "sum":
-            return scale
-        total = scale if self.combiner == "mean" else ops.square(scale)
-        total = ops.sum(total, axis=-1, keepdims=True)
-        total = total if self.combiner == "mean" else ops.sqrt(total)
-        return ops.divide_no_nan(scale, total)
-
-    @staticmethod
-    def _reduce(rows: Any, scale: Any) -> Any:
-        rows = rows * ops.expand_dims(scale, -1)
-        return rows if len(rows.shape) <= 2 else ops.sum(rows, axis=-2)
-
-    @staticmethod
-    def _reduced_constant(constant: Any, scale: Any) -> Any:
-        if scale is None:
-            return constant
-        total = scale if len(scale.shape) <= 1 else ops.sum(scale, axis=-1)
-        return ops.expand_dims(total, -1) * constant
 
     def _only_constant(self, ids: Any, scale: Any) -> Any:
         shape = ops.shape(ids)
@@ -179,7 +145,7 @@ class PrunedFieldEmbedding(keras.layers.Layer):
         if self.constant is None:
             return zeros
         constant = ops.cast(self.constant, self.compute_dtype)
-        return zeros + self._reduced_constant(constant, scale)
+        return zeros + reduce_constant(constant, scale)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None
