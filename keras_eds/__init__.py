@@ -15,7 +15,7 @@ from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.field_plan import FieldPlan
 from keras_eds.plan import DimensionPlan
-from keras_eds.surgery import apply_plan, find_fields, measure
+from keras_eds.surgery import apply_plan, find_fields, measure, use_sparse_lookups
 
 if TYPE_CHECKING:
     from keras_eds import callbacks, datasets, methods, reporting, tuners
@@ -56,4 +56,5 @@ __all__ = [
     "optimizers",
     "reporting",
     "tuners",
+    "use_sparse_lookups",
 ]

@@ -12,7 +12,7 @@ import keras_tuner
 
 from keras_eds.methods import Proposal
 from keras_eds.plan import DimensionPlan
-from keras_eds.surgery import find_fields, keras_private
+from keras_eds.surgery import find_fields, keras_private, use_sparse_lookups
 from keras_eds.surgery.apply import Alignment, Values
 from keras_eds.surgery.sites import Filters
 from keras_eds.tuners.fit_data import FitData, by_name
@@ -45,6 +45,9 @@ class EDSHyperModel(keras_tuner.HyperModel):
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The model of a stage: full, or small under the trial's plan."""
+        return use_sparse_lookups(self._stage_model(hp))
+
+    def _stage_model(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         if "eds/stage" not in hp.values:
             return self.source.new(self.sample)
         keras.utils.set_random_seed(hp.values["eds/seed"])

@@ -53,12 +53,13 @@ class Gate:
             aggregation="sum",
             synchronization="on_read",
         )
+        self._own_call = vars(self.site.layer).get("call")
         self._lookup = self.site.layer.call
         self.site.layer.call = self._call
 
     def remove(self) -> None:
         """Takes the instrument off; the layer is what it was."""
-        self.site.layer.__dict__.pop("call", None)
+        keras_private.restore_call(self.site.layer, self._own_call)
         while self._variables:
             keras_private.remove_variable(self.site.layer, self._variables.pop())
 

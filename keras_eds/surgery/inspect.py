@@ -90,7 +90,7 @@ class _ReadRecorder(keras.StatelessScope):  # type: ignore[misc]
 
 @contextmanager
 def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
-    lookup = site.layer.call
+    own_call, lookup = vars(site.layer).get("call"), site.layer.call
 
     def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         _check_range(site, inputs)
@@ -104,7 +104,7 @@ def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
     try:
         yield
     finally:
-        site.layer.__dict__.pop("call", None)
+        keras_private.restore_call(site.layer, own_call)
 
 
 def _check_range(site: Site, inputs: Any) -> None:

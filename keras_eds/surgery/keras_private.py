@@ -65,6 +65,13 @@ def add_variable(
     return variable
 
 
+def restore_call(layer: keras.layers.Layer, call: Any) -> None:
+    """Gives a layer the `call` of its own that it had, or that of its class."""
+    vars(layer).pop("call", None)
+    if call is not None:
+        layer.call = call
+
+
 def remove_variable(layer: keras.layers.Layer, variable: keras.Variable) -> None:
     """Takes off what `add_variable` added."""
     layer._untrack_variable(variable)
@@ -97,6 +104,21 @@ def compile_arguments(model: keras.Model) -> dict[str, Any] | None:
     arguments = dict(model._compile_config.config)
     arguments["auto_scale_loss"] = model.optimizer is not arguments["optimizer"]
     return arguments
+
+
+def exchange_optimizer(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> None:
+    """Compiles anew with another optimizer, which takes over the old one's state."""
+    old, arguments = model.optimizer, compile_arguments(model)
+    assert arguments is not None
+    keras.Model.compile(model, **{**arguments, "optimizer": optimizer})
+    if old.built:
+        model.optimizer.build(model.trainable_variables)
+        for source, target in zip(
+            old.variables, model.optimizer.variables, strict=True
+        ):
+            target.assign(source)
 
 
 def compiled_attributes(model: keras.Model) -> dict[str, Any]:
