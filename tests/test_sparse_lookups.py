@@ -101,6 +101,26 @@ def test_no_whole_table_is_read(policy):
     assert whole_tables(keras_eds.use_sparse_lookups(model)) == 0
 
 
+@pytest.mark.skipif(not TENSORFLOW, reason="elsewhere a lookup copies no table")
+def test_embed_reduce_reads_rows_and_still_takes_sparse_ids():
+    import keras_rs
+    import tensorflow as tf
+
+    layer = keras_rs.layers.EmbedReduce(ROWS, WIDTH, combiner="sqrtn")
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layer])
+    ids = tf.constant([[1, 1, 4], [0, 2, 9]])
+    weights = tf.constant([[0.5, 2.0, 1.0], [1.0, 0.0, 3.0]])
+    sparse = tf.sparse.from_dense(ids)
+    expected = [layer(ids), layer(ids, weights), layer(sparse)]
+    keras_eds.use_sparse_lookups(model)
+    for inputs, wanted in zip(
+        [(ids,), (ids, weights), (sparse,)], expected, strict=True
+    ):
+        np.testing.assert_allclose(layer(*inputs), wanted, rtol=1e-6)
+    graph = tf.function(layer.call).get_concrete_function(ids, weights).graph
+    assert "ReadVariableOp" not in {op.type for op in graph.get_operations()}
+
+
 @pytest.mark.parametrize(
     ("stock", "lazy"), [("Adam", LazyAdam), ("Adagrad", LazyAdagrad)]
 )

@@ -212,15 +212,6 @@ def refuse_unsupported(site: Site) -> None:
         )
 
 
-def is_plain(layer: keras.layers.Embedding) -> bool:
-    """Whether a call of the layer is a lookup in its table and nothing more."""
-    return (
-        type(layer).call is keras.layers.Embedding.call
-        and layer.quantization_mode is None
-        and not layer.lora_enabled
-    )
-
-
 def is_reducing(layer: keras.layers.Layer) -> bool:
     """Whether the layer is `keras_rs.layers.EmbedReduce`."""
     module = type(layer).__module__

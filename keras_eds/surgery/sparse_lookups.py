@@ -10,11 +10,12 @@ from keras import ops
 
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import PrunedFieldEmbedding
+from keras_eds.layers.combining import reduce_rows, scale_of
 from keras_eds.optimizers import LazyAdagrad, LazyAdam
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.sites import all_sites, is_plain
+from keras_eds.surgery.sites import all_sites, is_reducing
 
-_LAZY = {keras.optimizers.Adam: LazyAdam, keras.optimizers.Adagrad: LazyAdagrad}
+_LAZY = {"Adam": LazyAdam, "Adagrad": LazyAdagrad}
 
 
 def use_sparse_lookups(model: keras.Model, lazy_optimizer: bool = False) -> keras.Model:
@@ -55,7 +56,7 @@ def use_sparse_lookups(model: keras.Model, lazy_optimizer: bool = False) -> kera
     optimizer = lazy_twin(model) if lazy_optimizer else None
     if keras.backend.backend() == "tensorflow":
         for table in tables:
-            if is_plain(table) and "call" not in vars(table):
+            if _can_look_up_by_rows(table) and "call" not in vars(table):
                 table.call = _by_rows(table)
     if optimizer is not None:
         keras_private.exchange_optimizer(model, optimizer)
@@ -74,14 +75,30 @@ def _tables(model: keras.Model) -> list[keras.layers.Embedding]:
 def _by_rows(layer: keras.layers.Embedding) -> Callable[..., Any]:
     whole_table = layer.call
 
-    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if not is_plain(layer) or args or kwargs:
-            return whole_table(inputs, *args, **kwargs)
+    def call(inputs: Any, weights: Any = None, **kwargs: Any) -> Any:
+        if not _can_look_up_by_rows(layer) or not _is_dense(inputs) or kwargs:
+            given = () if weights is None else (weights,)
+            return whole_table(inputs, *given, **kwargs)
         if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
-        return lookup(keras_private.table_variable(layer), inputs, layer.compute_dtype)
+        dtype = layer.compute_dtype
+        rows = lookup(keras_private.table_variable(layer), inputs, dtype)
+        if not is_reducing(layer):
+            return rows
+        scale = scale_of(inputs, weights, layer.combiner, dtype, layer.name)
+        return rows if scale is None else reduce_rows(rows, scale)
 
     return call
+
+
+def _can_look_up_by_rows(layer: keras.layers.Embedding) -> bool:
+    plain = layer.quantization_mode is None and not layer.lora_enabled
+    own_call = type(layer).call is not keras.layers.Embedding.call
+    return plain and (not own_call or is_reducing(layer))
+
+
+def _is_dense(inputs: Any) -> bool:
+    return type(inputs).__name__ not in ("SparseTensor", "RaggedTensor")
 
 
 def lazy_twin(model: keras.Model) -> keras.optimizers.Optimizer:
@@ -95,7 +112,9 @@ def lazy_twin(model: keras.Model) -> keras.optimizers.Optimizer:
         optimizer = optimizer.inner_optimizer
     if isinstance(optimizer, LazyAdam | LazyAdagrad):
         return optimizer
-    twin: Any = _LAZY.get(type(optimizer))
+    # By name: on PyTorch Keras makes an object of a class of that backend.
+    ours = type(optimizer).__module__.startswith("keras.")
+    twin: Any = _LAZY.get(type(optimizer).__name__) if ours else None
     if (
         optimizer is None
         or twin is None
