@@ -1,5 +1,6 @@
 """Layers that anyone can put into a Keras model."""
 
 from keras_eds.layers.pruned_field_embedding import PrunedFieldEmbedding
+from keras_eds.layers.row_sized_embedding import RowSizedEmbedding
 
-__all__ = ["PrunedFieldEmbedding"]
+__all__ = ["PrunedFieldEmbedding", "RowSizedEmbedding"]

@@ -1,0 +1,319 @@
+"""An embedding in which every id has a length of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import initializers, ops, regularizers
+
+from keras_eds.backend.block_lookup import block_lookup
+from keras_eds.backend.lookup import lookup
+from keras_eds.layers import row_blocks
+from keras_eds.layers.combining import (
+    check_combiner,
+    reduce_constant,
+    reduce_rows,
+    scale_of,
+)
+from keras_eds.layers.row_checks import (
+    check_blocks,
+    check_dense,
+    check_dim,
+    check_sizes,
+)
+from keras_eds.layers.row_initializer import in_table
+
+
+@keras.saving.register_keras_serializable(package="keras_eds")
+class RowSizedEmbedding(keras.layers.Layer):
+    """Looks ids up whose vectors have each its own number of values.
+
+    `output = pad(row[:sizes[id]]) @ projection + constant`, where `pad` appends
+    zeros. Ids of similar size share a table of the width of the largest of them,
+    so that no table of shape `(input_dim, output_dim)` exists. The layer holds
+    at most 7 % more values than `sum(sizes) + input_dim` (but for vocabularies so
+    small that a spare row per table counts) and 4 bytes per id to find its row.
+
+    Sizes are weights: they are saved with the weights, and the config holds only
+    `blocks`, the layout of the tables. A layer made from a config alone gives the
+    lowest ids the largest sizes, until its weights are set.
+
+    Values beyond an id's size are 0 and have no gradient.
+
+    Args:
+        input_dim: Number of ids.
+        output_dim: Width of the output.
+        sizes: Integers of shape `(input_dim,)` from 0 to `output_dim`: how many
+            values each id has. An id of size 0 has none.
+        blocks: In place of `sizes`, the layout of an existing layer (its
+            `blocks`), as pairs (ids, width).
+        use_projection: Whether to multiply the padded rows by a trainable matrix
+            of shape `(max(sizes), output_dim)`. Defaults to `False`: the rows are
+            padded to `output_dim`.
+        use_constant: Whether to add a trainable vector of shape `(output_dim,)`
+            to every id. Defaults to `False`.
+        embeddings_initializer: Initializer of the rows, called for each table.
+            Defaults to `"uniform"`.
+        projection_initializer: Initializer of the projection. Defaults to
+            `"identity"`: at first the output is that without a projection.
+        embeddings_regularizer: Regularizer of each table. Defaults to `None`.
+        mask_zero: Whether id 0 is padding to be masked, as in
+            `keras.layers.Embedding`. Defaults to `False`.
+        combiner: `"mean"`, `"sum"` or `"sqrtn"`: reduces the last axis of
+            inputs of rank 2 and more, as in `keras_rs.layers.EmbedReduce`.
+            Defaults to `None`: no reduction.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+
+    Input shape: integers of any shape `(batch, ...)`.
+    Output shape: the input's shape with `output_dim` appended; with a
+    `combiner`, in place of the last axis.
+
+    Raises:
+        ValueError: If sizes or blocks do not fit `input_dim` and `output_dim`.
+
+    Example:
+
+    >>> sizes = [8, 3, 0, 3, 1]
+    >>> layer = keras_eds.layers.RowSizedEmbedding(5, 8, sizes)
+    >>> layer(np.array([[0, 1, 2]])).shape
+    (1, 3, 8)
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        sizes: Any = None,
+        blocks: Any = None,
+        use_projection: bool = False,
+        use_constant: bool = False,
+        embeddings_initializer: Any = "uniform",
+        projection_initializer: Any = "identity",
+        embeddings_regularizer: Any = None,
+        mask_zero: bool = False,
+        combiner: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_dim("input_dim", input_dim)
+        check_dim("output_dim", output_dim)
+        check_combiner(combiner)
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self._take_sizes(sizes, blocks)
+        self.use_projection = use_projection
+        self.use_constant = use_constant
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.projection_initializer = initializers.get(projection_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.mask_zero = mask_zero
+        self.combiner = combiner
+        self.supports_masking = mask_zero
+        self.autocast = False
+
+    def _take_sizes(self, sizes: Any, blocks: Any) -> None:
+        if (sizes is None) == (blocks is None):
+            both = "both" if blocks is not None else "neither"
+            raise ValueError(
+                f"`sizes` or `blocks` must be given, and not both. Received: {both}. "
+                "Give `sizes`; `blocks` is for a layer whose weights will be set."
+            )
+        if blocks is None:
+            array = check_sizes(sizes, self.input_dim, self.output_dim)
+            chosen = row_blocks.choose_blocks(array)
+            positions = row_blocks.positions_of(array)
+            reaching = row_blocks.reaching(array)
+        else:
+            chosen = check_blocks(blocks, self.input_dim, self.output_dim)
+            positions = np.arange(self.input_dim, dtype=np.int32)
+            reaching = row_blocks.fullest(chosen)
+        self.blocks = tuple(chosen)
+        self._at_first: Any = (positions, reaching)
+
+    @property
+    def stored_width(self) -> int:
+        """The largest size."""
+        return self.blocks[0].width if self.blocks else 0
+
+    def build(self, input_shape: Any = None) -> None:
+        self.embeddings: list[keras.Variable] = []
+        self.projection = None
+        self.constant = None
+        if self.blocks:
+            self._build_tables()
+        if self.blocks and self.use_projection:
+            self.projection = self.add_weight(
+                name="projection",
+                shape=(self.stored_width, self.output_dim),
+                initializer=self.projection_initializer,
+            )
+        if self.use_constant:
+            self.constant = self.add_weight(
+                name="constant", shape=(self.output_dim,), initializer="zeros"
+            )
+        # A list for every id is not to be held twice.
+        self._at_first = None
+
+    def _build_tables(self) -> None:
+        positions, reaching = self._at_first
+        self.positions = self._add_integers("positions", positions)
+        self.reaching = self._add_integers("reaching", reaching)
+        starts = row_blocks.starts(self.blocks)
+        for number, (block, start) in enumerate(zip(self.blocks, starts, strict=False)):
+            rows = row_blocks.height(block, self.input_dim)
+            table = self.add_weight(
+                name=f"embeddings_{number}",
+                shape=(rows, block.width),
+                initializer=in_table(
+                    self.embeddings_initializer,
+                    number,
+                    start,
+                    start + block.ids,
+                    reaching,
+                ),
+                regularizer=self.embeddings_regularizer,
+            )
+            self.embeddings.append(table)
+
+    def _add_integers(self, name: str, values: npt.NDArray[np.int32]) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(values, dtype),
+            dtype="int32",
+            trainable=False,
+        )
+
+    def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
+        ids = inputs
+        if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
+            ids = ops.cast(ids, "int32")
+        scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
+        rows = self._rows(ids)
+        # Reduce first: the narrow rows are the cheaper ones.
+        rows = rows if scale is None else reduce_rows(rows, scale)
+        if self.projection is not None:
+            rows = ops.matmul(rows, ops.cast(self.projection, self.compute_dtype))
+        if self.constant is not None:
+            constant = ops.cast(self.constant, self.compute_dtype)
+            rows = rows + reduce_constant(constant, scale)
+        return rows
+
+    def _rows(self, ids: Any) -> Any:
+        width = self.output_dim if self.projection is None else self.stored_width
+        if not self.blocks:
+            return ops.zeros((*ops.shape(ids), width), self.compute_dtype)
+        return block_lookup(
+            self.embeddings,
+            row_blocks.starts(self.blocks),
+            lookup(self.positions, ids, "int32"),
+            ops.convert_to_tensor(self.reaching),
+            width,
+            self.compute_dtype,
+        )
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(
+        self, input_shape: Any, weights_shape: Any = None
+    ) -> tuple[int | None, ...]:
+        reduced = self.combiner is not None and len(input_shape) > 1
+        leading = input_shape[:-1] if reduced else input_shape
+        return (*leading, self.output_dim)
+
+    def compute_output_spec(
+        self, inputs: Any, weights: Any = None, training: Any = None
+    ) -> keras.KerasTensor:
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def quantize(self, mode: str, **kwargs: Any) -> None:
+        """Not supported yet."""
+        raise NotImplementedError(
+            f"Layer {self.name!r} (RowSizedEmbedding) cannot be quantized. "
+            f"Received: mode={mode!r}. Leave it out with `filters`."
+        )
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """How many values each id has, shape `(input_dim,)`."""
+        if not self.blocks:
+            return np.zeros(self.input_dim, np.int64)
+        if self.built:
+            held = (self.positions, self.reaching)
+            positions, reaching = (ops.convert_to_numpy(v) for v in held)
+        else:
+            positions, reaching = self._at_first
+        return row_blocks.sizes_of(positions, reaching)
+
+    def to_dense(self) -> npt.NDArray[np.float32]:
+        """What each id's lookup gives, shape `(input_dim, output_dim)`."""
+        dense = np.empty((self.input_dim, self.output_dim), np.float32)
+        for start in range(0, self.input_dim, 65536):
+            ids = np.arange(start, min(start + 65536, self.input_dim), dtype=np.int32)
+            rows = ops.cast(self(ops.convert_to_tensor(ids)), "float32")
+            dense[ids] = ops.convert_to_numpy(ops.stop_gradient(rows))
+        return dense
+
+    @classmethod
+    def from_dense(
+        cls,
+        table: npt.ArrayLike,
+        sizes: Any,
+        projection: npt.ArrayLike | None = None,
+        constant: npt.ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> RowSizedEmbedding:
+        """A built layer that holds the first `sizes[id]` values of each row.
+
+        Args:
+            table: Floats of shape `(input_dim, width)`.
+            sizes: Integers of shape `(input_dim,)` from 0 to `width`.
+            projection: Floats of shape `(width, output_dim)`. Defaults to `None`:
+                `output_dim` is `width`.
+            constant: Floats of shape `(output_dim,)`. Defaults to `None`.
+            **kwargs: Other arguments of the layer.
+
+        Raises:
+            ValueError: If the shapes do not fit each other.
+        """
+        values = np.asarray(table)
+        given = None if projection is None else np.asarray(projection)
+        output_dim = check_dense(values, given, constant)
+        sizes = check_sizes(sizes, len(values), values.shape[1])
+        layer = cls(
+            len(values),
+            output_dim,
+            sizes,
+            use_projection=given is not None,
+            use_constant=constant is not None,
+            **kwargs,
+        )
+        layer.build()
+        tables = row_blocks.split_rows(values, sizes, layer.blocks)
+        for variable, rows in zip(layer.embeddings, tables, strict=True):
+            variable.assign(rows)
+        if given is not None and layer.projection is not None:
+            layer.projection.assign(given[: layer.stored_width])
+        if layer.constant is not None:
+            layer.constant.assign(constant)
+        return layer
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()
+        config.update(
+            input_dim=self.input_dim,
+            output_dim=self.output_dim,
+            blocks=[list(block) for block in self.blocks],
+            use_projection=self.use_projection,
+            use_constant=self.use_constant,
+            embeddings_initializer=initializers.serialize(self.embeddings_initializer),
+            projection_initializer=initializers.serialize(self.projection_initializer),
+            embeddings_regularizer=regularizers.serialize(self.embeddings_regularizer),
+            mask_zero=self.mask_zero,
+            combiner=self.combiner,
+        )
+        return config
