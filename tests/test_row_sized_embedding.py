@@ -283,6 +283,7 @@ def test_a_million_power_law_sizes_cost_at_most_8_percent(exponent):
 @all_sizes
 def test_variables_are_what_the_layout_counts(kind):
     layer, *_ = make(kind, rotate=False, shift=False)
+    layer.build()  # once more
     stored = row_blocks.stored_values(layer.blocks, IDS)
     integers = IDS + layer.stored_width if layer.blocks else 0
     assert layer.count_params() == stored + integers
@@ -311,8 +312,12 @@ BAD = {
     "floats": ({"sizes": [1.0, 2, 3]}, "`sizes` must be integers .*float64"),
     "nan": ({"sizes": [1, 2, np.nan]}, "`sizes` must be integers .*nan"),
     "bools": ({"sizes": [True] * 3}, "`sizes` must be integers .*bool"),
-    "neither": ({}, "`sizes` or `blocks` must be given.*Received: neither"),
-    "both": ({"sizes": [1] * 3, "blocks": [[3, 1]]}, "not both. Received: both"),
+    "neither": ({}, "`sizes` must be given.*Received: neither"),
+    "too narrow": (
+        {"sizes": [2, 1, 1], "blocks": [[3, 1]]},
+        "`blocks` must hold all ids at their `sizes`",
+    ),
+    "too few": ({"sizes": [1] * 3, "blocks": [[2, 1]]}, "`blocks` must hold all ids"),
     "ids": ({"blocks": [[4, 1]]}, r"`blocks` must be .*blocks=\[\[4, 1\]\]"),
     "no ids": ({"blocks": [[1, 2], [0, 1]]}, "`blocks` must be"),
     "width": ({"blocks": [[1, 5]]}, "`blocks` must be .*output_dim=4"),

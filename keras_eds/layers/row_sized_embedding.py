@@ -22,6 +22,7 @@ from keras_eds.layers.row_checks import (
     check_blocks,
     check_dense,
     check_dim,
+    check_fit,
     check_sizes,
 )
 from keras_eds.layers.row_initializer import in_table
@@ -48,8 +49,9 @@ class RowSizedEmbedding(keras.layers.Layer):
         output_dim: Width of the output.
         sizes: Integers of shape `(input_dim,)` from 0 to `output_dim`: how many
             values each id has. An id of size 0 has none.
-        blocks: In place of `sizes`, the layout of an existing layer (its
-            `blocks`), as pairs (ids, width).
+        blocks: The layout, as pairs (ids, width). Defaults to `None`: few tables
+            with little padding. Without `sizes`, for a layer whose weights will
+            be set.
         use_projection: Whether to multiply the padded rows by a trainable matrix
             of shape `(max(sizes), output_dim)`. Defaults to `False`: the rows are
             padded to `output_dim`.
@@ -115,21 +117,22 @@ class RowSizedEmbedding(keras.layers.Layer):
         self.autocast = False
 
     def _take_sizes(self, sizes: Any, blocks: Any) -> None:
-        if (sizes is None) == (blocks is None):
-            both = "both" if blocks is not None else "neither"
+        if sizes is None and blocks is None:
             raise ValueError(
-                f"`sizes` or `blocks` must be given, and not both. Received: {both}. "
-                "Give `sizes`; `blocks` is for a layer whose weights will be set."
+                "`sizes` must be given. Received: neither sizes nor blocks. Give "
+                "`sizes`; `blocks` alone is for a layer whose weights will be set."
             )
-        if blocks is None:
-            array = check_sizes(sizes, self.input_dim, self.output_dim)
-            chosen = row_blocks.choose_blocks(array)
-            positions = row_blocks.positions_of(array)
-            reaching = row_blocks.reaching(array)
-        else:
+        if blocks is not None:
             chosen = check_blocks(blocks, self.input_dim, self.output_dim)
             positions = np.arange(self.input_dim, dtype=np.int32)
             reaching = row_blocks.fullest(chosen)
+        if sizes is not None:
+            array = check_sizes(sizes, self.input_dim, self.output_dim)
+            positions = row_blocks.positions_of(array)
+            reaching = row_blocks.reaching(array)
+            if blocks is None:
+                chosen = row_blocks.choose_blocks(array)
+            check_fit(array, chosen)
         self.blocks = tuple(chosen)
         self._at_first: Any = (positions, reaching)
 
@@ -139,6 +142,8 @@ class RowSizedEmbedding(keras.layers.Layer):
         return self.blocks[0].width if self.blocks else 0
 
     def build(self, input_shape: Any = None) -> None:
+        if self._at_first is None:
+            return
         self.embeddings: list[keras.Variable] = []
         self.projection = None
         self.constant = None
@@ -258,6 +263,17 @@ class RowSizedEmbedding(keras.layers.Layer):
             dense[ids] = ops.convert_to_numpy(ops.stop_gradient(rows))
         return dense
 
+    def assign_rows(self, table: npt.ArrayLike) -> None:
+        """Takes the first `sizes[id]` values of each row of a full table.
+
+        Args:
+            table: Floats of shape `(input_dim, width)`, `width` at least the
+                largest size.
+        """
+        tables = row_blocks.split_rows(np.asarray(table), self.sizes(), self.blocks)
+        for variable, rows in zip(self.embeddings, tables, strict=True):
+            variable.assign(rows)
+
     @classmethod
     def from_dense(
         cls,
@@ -293,9 +309,7 @@ class RowSizedEmbedding(keras.layers.Layer):
             **kwargs,
         )
         layer.build()
-        tables = row_blocks.split_rows(values, sizes, layer.blocks)
-        for variable, rows in zip(layer.embeddings, tables, strict=True):
-            variable.assign(rows)
+        layer.assign_rows(values)
         if given is not None and layer.projection is not None:
             layer.projection.assign(given[: layer.stored_width])
         if layer.constant is not None:
