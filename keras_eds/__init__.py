@@ -15,6 +15,7 @@ from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.field_plan import FieldPlan
 from keras_eds.plan import DimensionPlan
+from keras_eds.row_plan import RowPlan
 from keras_eds.surgery import apply_plan, find_fields, measure, use_sparse_lookups
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = [
     "EDSSearch",
     "Field",
     "FieldPlan",
+    "RowPlan",
     "apply_plan",
     "callbacks",
     "datasets",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -113,6 +114,11 @@ class FieldPlan:
         return int(self.encoder.shape[1])
 
     @property
+    def mean_dim(self) -> float:
+        """The mean size of an id: all have the same."""
+        return float(self.kept_dim)
+
+    @property
     def is_full(self) -> bool:
         """Whether the table stays as it is."""
         return self.columns is not None and self.kept_dim == self.field.output_dim
@@ -129,3 +135,21 @@ class FieldPlan:
         """What becomes of full vectors, shape `(..., output_dim)`."""
         kept: Array = np.asarray(vectors) @ self.encoder @ self.decoder
         return kept if self.constant is None else kept + self.constant
+
+    def contents(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The plan as plain values and arrays."""
+        meta: dict[str, Any] = {"kind": "field", "columns": self.columns}
+        arrays = {} if self.constant is None else {"constant": self.constant}
+        if self.columns is None:
+            arrays |= {"encoder": self.encoder, "decoder": self.decoder}
+        return meta, arrays
+
+    @classmethod
+    def of_contents(
+        cls, field: Field, meta: dict[str, Any], arrays: dict[str, Array]
+    ) -> FieldPlan:
+        """The plan that `contents` described."""
+        if meta["columns"] is None:
+            encoder, decoder = arrays["encoder"], arrays["decoder"]
+            return cls(field, encoder, decoder, arrays.get("constant"))
+        return cls.of_columns(field, meta["columns"], arrays.get("constant"))

@@ -25,6 +25,9 @@ class FieldMeasurement:
         second_moment: Shape `(output_dim, output_dim)`: E[e e^T].
         gradient_moment: Shape `(output_dim, output_dim)`: sum of g g^T.
         lookups: Number of vectors looked up.
+        counts: Shape `(input_dim,)`: how often each id comes in all data, the
+            padding id left out. None where no method asked.
+        table: Shape `(input_dim, output_dim)`: the table. None likewise.
     """
 
     gate_abs: np.ndarray
@@ -33,6 +36,8 @@ class FieldMeasurement:
     second_moment: np.ndarray
     gradient_moment: np.ndarray
     lookups: float
+    counts: np.ndarray | None = None
+    table: np.ndarray | None = None
 
     def covariance(self) -> np.ndarray:
         """E[(e - mean) (e - mean)^T], `(output_dim, output_dim)`."""
@@ -57,19 +62,20 @@ class Measurements(Mapping[str, FieldMeasurement]):
     def is_finite(self) -> bool:
         """Whether no NaN and no infinity was measured."""
         return all(
-            bool(np.all(np.isfinite(getattr(measured, field.name))))
-            for measured in self.by_field.values()
-            for field in fields(FieldMeasurement)
+            bool(np.all(np.isfinite(array))) for array in self._arrays().values()
         )
 
     def save(self, path: str | Path) -> None:
         """Writes the measurements to a file."""
-        arrays = {
+        archive.write(path, _FORMAT, {"names": list(self.by_field)}, self._arrays())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
             f"{index}/{field.name}": np.asarray(getattr(measured, field.name))
             for index, measured in enumerate(self.by_field.values())
             for field in fields(FieldMeasurement)
+            if getattr(measured, field.name) is not None
         }
-        archive.write(path, _FORMAT, {"names": list(self.by_field)}, arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Measurements:
@@ -78,7 +84,7 @@ class Measurements(Mapping[str, FieldMeasurement]):
         by_field = {}
         for index, name in enumerate(meta["names"]):
             values: dict[str, Any] = {
-                field.name: arrays[f"{index}/{field.name}"]
+                field.name: arrays.get(f"{index}/{field.name}")
                 for field in fields(FieldMeasurement)
             }
             by_field[name] = FieldMeasurement(**values)

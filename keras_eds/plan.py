@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from keras_eds import archive
 from keras_eds.budget import Budget, format_bytes
 from keras_eds.errors import PlanError
 from keras_eds.field import Field, total_bytes, total_parameters
 from keras_eds.field_plan import Array, FieldPlan
+from keras_eds.row_plan import RowPlan
 
+TablePlan = FieldPlan | RowPlan
+_KINDS: dict[str, type[FieldPlan] | type[RowPlan]] = {
+    "field": FieldPlan,
+    "rows": RowPlan,
+}
 _FORMAT = "keras_eds.plan"
 
 
@@ -21,7 +28,7 @@ class DimensionPlan:
     """How much of every table stays: the result of every search.
 
     Args:
-        fields: One `FieldPlan` a table, names distinct.
+        fields: One `FieldPlan` or `RowPlan` a table, names distinct.
 
     Raises:
         PlanError: If two of them have the same name.
@@ -34,7 +41,7 @@ class DimensionPlan:
     ({'user': 2, 'item': 0}, 2016)
     """
 
-    fields: tuple[FieldPlan, ...]
+    fields: tuple[TablePlan, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -53,13 +60,13 @@ class DimensionPlan:
         """Keeps the first `sizes[name]` columns of each field."""
         return cls(tuple(FieldPlan.of_columns(f, range(sizes[f.name])) for f in fields))
 
-    def __iter__(self) -> Iterator[FieldPlan]:
+    def __iter__(self) -> Iterator[TablePlan]:
         return iter(self.fields)
 
     def __len__(self) -> int:
         return len(self.fields)
 
-    def __getitem__(self, name: str) -> FieldPlan:
+    def __getitem__(self, name: str) -> TablePlan:
         for plan in self.fields:
             if plan.name == name:
                 return plan
@@ -74,9 +81,12 @@ class DimensionPlan:
     def __hash__(self) -> int:
         return hash(self.digest())
 
-    def sizes(self) -> dict[str, int]:
-        """The kept width of every field."""
-        return {plan.name: plan.kept_dim for plan in self.fields}
+    def sizes(self) -> dict[str, Any]:
+        """The kept width of every field; an array where ids have their own."""
+        return {
+            plan.name: plan.sizes if isinstance(plan, RowPlan) else plan.kept_dim
+            for plan in self.fields
+        }
 
     def num_parameters(self) -> int:
         """Values that inference has to keep."""
@@ -101,15 +111,9 @@ class DimensionPlan:
 
     def renamed(self, name_of: Callable[[str], str]) -> DimensionPlan:
         """The same plan for a model that calls its fields otherwise."""
-        return DimensionPlan(
-            tuple(
-                FieldPlan(
-                    Field(name_of(p.name), *_shape(p.field)),
-                    p.encoder, p.decoder, p.constant, p.columns,
-                )
-                for p in self.fields
-            )
-        )  # fmt: skip
+        renamed = [replace(p.field, name=name_of(p.name)) for p in self.fields]
+        plans = zip(self.fields, renamed, strict=True)
+        return DimensionPlan(tuple(replace(p, field=field) for p, field in plans))
 
     def digest(self) -> str:
         """A short text that is equal for equal plans only."""
@@ -134,36 +138,28 @@ class DimensionPlan:
         meta, arrays = archive.read(path, _FORMAT)
         plans = []
         for index, entry in enumerate(meta["fields"]):
-            field = Field(**entry["field"])
-            constant = arrays.get(f"{index}/constant")
-            if entry["columns"] is None:
-                encoder, decoder = (
-                    arrays[f"{index}/encoder"],
-                    arrays[f"{index}/decoder"],
-                )
-                plans.append(FieldPlan(field, encoder, decoder, constant))
-            else:
-                plans.append(FieldPlan.of_columns(field, entry["columns"], constant))
+            prefix = f"{index}/"
+            own = {k.removeprefix(prefix): array for k, array in arrays.items()
+                   if k.startswith(prefix)}  # fmt: skip
+            kind = _KINDS[entry["kind"]]
+            plans.append(kind.of_contents(Field(**entry["field"]), entry, own))
         return cls(tuple(plans))
 
     def _contents(self) -> tuple[dict[str, object], dict[str, Array]]:
-        meta, arrays = [], {}
+        metas: list[dict[str, Any]] = []
+        arrays: dict[str, Array] = {}
         for index, plan in enumerate(self.fields):
-            columns = None if plan.columns is None else list(plan.columns)
-            meta.append({"field": dict(vars(plan.field)), "columns": columns})
-            if columns is None:
-                arrays[f"{index}/encoder"] = plan.encoder
-                arrays[f"{index}/decoder"] = plan.decoder
-            if plan.constant is not None:
-                arrays[f"{index}/constant"] = plan.constant
-        return {"fields": meta}, arrays
+            meta, own = plan.contents()
+            metas.append({"field": dict(vars(plan.field)), **meta})
+            arrays |= {f"{index}/{name}": array for name, array in own.items()}
+        return {"fields": metas}, arrays
 
     def __str__(self) -> str:
         """The plan as a table for people."""
         rows = [("field", "ids", "dims", "bytes")]
         for plan in self.fields:
             before, after = plan.field.num_bytes, plan.num_bytes()
-            dims = f"{plan.field.output_dim} -> {plan.kept_dim}"
+            dims = f"{plan.field.output_dim} -> {dims_text(plan)}"
             size = f"{format_bytes(before)} -> {format_bytes(after)}"
             rows.append((plan.name, f"{plan.field.input_dim:,}", dims, size))
         fields = [plan.field for plan in self.fields]
@@ -181,5 +177,8 @@ class DimensionPlan:
         return "\n".join(lines)
 
 
-def _shape(field: Field) -> tuple[int, int, int]:
-    return field.input_dim, field.output_dim, field.itemsize
+def dims_text(plan: TablePlan) -> str:
+    """The kept width as people read it: `4`, or `0-12 (1.7)` with the mean."""
+    if isinstance(plan, FieldPlan):
+        return str(plan.kept_dim)
+    return f"{plan.sizes.min()}-{plan.sizes.max()} ({plan.mean_dim:.2g})"

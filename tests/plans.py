@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 import keras_eds
-from keras_eds import DimensionPlan, FieldPlan
+from keras_eds import DimensionPlan, FieldPlan, RowPlan
 from keras_eds.surgery.sites import all_sites
 
-VARIANTS = ("columns", "subspace", "dropped", "full")
+VARIANTS = ("columns", "subspace", "dropped", "full", "rows", "prefixes")
 
 
 def field_plan(field, variant, seed=0):
@@ -21,6 +21,8 @@ def field_plan(field, variant, seed=0):
         return FieldPlan.full(field)
     if variant == "dropped":
         return FieldPlan.of_columns(field, [], constant)
+    if variant in ("rows", "prefixes"):
+        return row_plan(field, random, rotated=variant == "rows")
     if variant == "columns":
         columns = random.choice(width, kept, replace=False)
         return FieldPlan.of_columns(field, columns, constant)
@@ -29,13 +31,25 @@ def field_plan(field, variant, seed=0):
     return FieldPlan(field, encoder, decoder, constant)
 
 
+def row_plan(field, random, rotated):
+    """Sizes from nothing to all, one an id."""
+    width = field.output_dim
+    sizes = random.integers(0, width + 1, field.input_dim)
+    if not rotated:
+        return RowPlan(field, sizes)
+    encoder = random.normal(size=(width, width)).astype("float32")
+    decoder = random.normal(size=(width, width)).astype("float32")
+    mean = random.normal(size=width).astype("float32")
+    return RowPlan(field, sizes, encoder, decoder, mean)
+
+
 def plan_of(model, variant):
     fields = keras_eds.find_fields(model)
     return DimensionPlan(tuple(field_plan(f, variant, i) for i, f in enumerate(fields)))
 
 
 def masked_output(model, plan, x):
-    """What the full model gives with `FieldPlan.masked` on every vector."""
+    """What the full model gives with `masked` tables in place of its own."""
     sites = all_sites(model)
     tables = [keras.ops.convert_to_numpy(s.layer.embeddings).copy() for s in sites]
     for site, table in zip(sites, tables, strict=True):

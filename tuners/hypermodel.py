@@ -13,8 +13,8 @@ import keras_tuner
 from keras_eds.methods import Proposal
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import find_fields, keras_private, use_sparse_lookups
-from keras_eds.surgery.apply import Alignment, Values
 from keras_eds.surgery.sites import Filters
+from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.fit_data import FitData, by_name
 from keras_eds.tuners.model_source import Builder, ModelSource
 from keras_eds.tuners.stage import Stage
@@ -130,9 +130,12 @@ class EDSHyperModel(keras_tuner.HyperModel):
 
 
 def _copy_tables(source: keras.Model, target: keras.Model) -> None:
-    for layer, other in zip(
-        keras_private.all_layers(source), keras_private.all_layers(target), strict=True
-    ):
+    layers = keras_private.all_layers(source), keras_private.all_layers(target)
+    for layer, other in zip(*layers, strict=True):
+        # A list where rows of several lengths are packed.
         table = getattr(layer, "embeddings", None)
-        if table is not None:
+        if isinstance(table, list):
+            for part, copied in zip(table, other.embeddings, strict=True):
+                copied.assign(part)
+        elif table is not None:
             other.embeddings.assign(table)

@@ -14,9 +14,10 @@ import keras
 from keras_eds.errors import FieldError
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.apply import Alignment, Values, apply_plan
+from keras_eds.surgery.apply import apply_plan
 from keras_eds.surgery.copying import compile_result, copy_model, custom_objects
 from keras_eds.surgery.sites import all_sites
+from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.keras_names import NameCounters
 from keras_eds.tuners.weights import damaged
 

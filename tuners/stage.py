@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,7 +12,10 @@ from keras import ops
 from keras_eds.errors import DataError, StageError
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.count import count_ids
 from keras_eds.surgery.measure import measure
+from keras_eds.surgery.sites import all_sites
 from keras_eds.tuners.fit_data import FitData, callback_list
 from keras_eds.tuners.trial_files import TrialFiles
 from keras_eds.tuners.weights import load_weights, save_model, save_weights
@@ -59,10 +63,30 @@ class Stage:
             filters=lambda field: field.name in names.values(),
             verbose=self.data.options.get("verbose", "auto"),
         )
+        if settings.get("rows"):
+            measured = self._with_rows(measured)
         ours = Measurements({name: measured[there] for name, there in names.items()})
         ours.save(self.files.measurements)
         known = self.files.read_full_scores()
         return {"after": self.score() if known is None else known}
+
+    def _with_rows(self, measured: Measurements) -> Measurements:
+        """Adds every table, and how often its ids come in the training data."""
+        data = dict(self.data.inspected)
+        data["steps_per_epoch"] = self.data.options.get("steps_per_epoch")
+        counts = count_ids(self.model, data, lambda field: field.name in measured)
+        tables = {
+            site.field.name: ops.convert_to_numpy(
+                keras_private.table_variable(site.layer)
+            )
+            for site in all_sites(self.model)
+        }
+        return Measurements(
+            {
+                name: replace(measured[name], counts=counts[name], table=tables[name])
+                for name in measured
+            }
+        )
 
     def retrain(self) -> dict[str, Any]:
         """Trains the small model; it stays as it was if that made it worse."""

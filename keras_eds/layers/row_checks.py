@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.layers.row_blocks import Ints, RowBlock
+from keras_eds.layers.row_blocks import Ints, RowBlock, starts
 
 
 def check_dim(name: str, value: Any) -> None:
@@ -78,6 +79,25 @@ def check_blocks(blocks: Any, input_dim: int, output_dim: int) -> list[RowBlock]
         f"together at most input_dim={input_dim}. Received: blocks={blocks!r}. "
         "Leave them to the layer: give `sizes`."
     )
+
+
+def check_fit(sizes: Ints, blocks: Sequence[RowBlock]) -> None:
+    """Refuses blocks that are too narrow, or have no place, for ids of these sizes.
+
+    Raises:
+        ValueError: If a size is wider than the block that its id falls in.
+    """
+    falling = np.sort(sizes)[::-1]
+    at_start = [int(falling[start]) for start in starts(blocks)[:-1]]
+    rest = falling[sum(block.ids for block in blocks) :]
+    widths = [block.width for block in blocks]
+    fit = all(a <= b for a, b in zip(at_start, widths, strict=True))
+    if not fit or rest.any() or widths[:1] != at_start[:1]:
+        raise ValueError(
+            "`blocks` must hold all ids at their `sizes`, and be as wide as the "
+            f"largest. Received: blocks={list(blocks)} for sizes up to "
+            f"{int(falling[0])}. Leave `blocks` out."
+        )
 
 
 def check_sizes(sizes: Any, input_dim: int, output_dim: int) -> Ints:

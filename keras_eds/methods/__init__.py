@@ -1,12 +1,14 @@
 """The methods that decide how much of every table stays."""
 
 from keras_eds.methods.base import Method, Outcome, Proposal, SearchState
+from keras_eds.methods.principal_rows import PrincipalRows
 from keras_eds.methods.random_sizes import RandomSizes
 from keras_eds.methods.sseds import SSEDS
 from keras_eds.methods.uniform import Uniform
 
 METHODS: dict[str, type[Method]] = {
     "sseds": SSEDS,
+    "principal_rows": PrincipalRows,
     "uniform": Uniform,
     "random": RandomSizes,
 }
@@ -32,6 +34,7 @@ __all__ = [
     "METHODS",
     "Method",
     "Outcome",
+    "PrincipalRows",
     "Proposal",
     "RandomSizes",
     "SSEDS",

@@ -9,7 +9,7 @@ from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.single_shot import SingleShot
 from keras_eds.plan import DimensionPlan
-from keras_eds.surgery.apply import Alignment
+from keras_eds.surgery.small_layer import Alignment
 
 
 class RandomSizes(SingleShot):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from keras_eds.budget import Budget
 from keras_eds.methods.base import Method, Proposal, SearchState, Wait, WarmStart
-from keras_eds.surgery.apply import Alignment
+from keras_eds.surgery.small_layer import Alignment
 
 Pretrain = bool | Literal["auto"]
 

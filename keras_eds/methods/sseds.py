@@ -21,7 +21,7 @@ from keras_eds.methods.single_shot import (
     check_count,
 )
 from keras_eds.plan import DimensionPlan
-from keras_eds.surgery.apply import Alignment
+from keras_eds.surgery.small_layer import Alignment
 
 # Absolute gradients add up noise too: one batch ranks columns poorly.
 COLUMN_BATCHES = 16

@@ -12,8 +12,7 @@ import numpy as np
 
 from keras_eds.budget import format_bytes
 from keras_eds.field import total_bytes
-from keras_eds.field_plan import FieldPlan
-from keras_eds.plan import DimensionPlan
+from keras_eds.plan import DimensionPlan, TablePlan, dims_text
 from keras_eds.reporting.score_point import ScorePoint, kept_share
 from keras_eds.results import StageResult
 
@@ -45,7 +44,7 @@ def plot_sizes(plan: DimensionPlan, path: str | Path | None = None) -> Figure:
     places = np.arange(len(shown))
     full = [p.field.output_dim for p in shown]
     axes.barh(places, full, height=0.72, color=_FULL, label="original")
-    kept = [p.kept_dim for p in shown]
+    kept = [p.mean_dim for p in shown]
     axes.barh(places, kept, height=0.72, color=_KEPT, label="kept")
     for place, field_plan in enumerate(shown):
         _label_sizes(axes, place, field_plan)
@@ -156,7 +155,7 @@ def _save(figure: Figure, path: str | Path | None) -> Figure:
     return figure
 
 
-def _widest(plan: DimensionPlan) -> list[FieldPlan]:
+def _widest(plan: DimensionPlan) -> list[TablePlan]:
     plans = sorted(plan, key=lambda p: -p.field.output_dim)[:_MOST_FIELDS]
     names = {p.name for p in plans}
     return [p for p in plan if p.name in names]
@@ -169,9 +168,9 @@ def _shorten(name: str) -> str:
     return f"{name[:half]}…{name[-half:]}"
 
 
-def _label_sizes(axes: Axes, place: int, plan: FieldPlan) -> None:
+def _label_sizes(axes: Axes, place: int, plan: TablePlan) -> None:
     width, kept = plan.field.output_dim, plan.kept_dim
-    text = str(width) if kept == width else f"{width} → {kept}"
+    text = str(width) if plan.mean_dim == width else f"{width} → {dims_text(plan)}"
     axes.annotate(
         text if kept else f"{width} → dropped", (width, place), (4, 0),
         textcoords="offset points", va="center", fontsize=8.5,

@@ -13,8 +13,7 @@ from rich.text import Text
 
 from keras_eds.budget import Budget, format_bytes
 from keras_eds.field import Field, total_bytes, total_parameters
-from keras_eds.field_plan import FieldPlan
-from keras_eds.plan import DimensionPlan
+from keras_eds.plan import DimensionPlan, TablePlan, dims_text
 from keras_eds.reporting.score_point import best_result, kept_share
 from keras_eds.results import StageResult
 
@@ -160,13 +159,15 @@ def _plan_rows(
 
 
 def _plan_row(
-    name: str, plans: Sequence[FieldPlan], saliency: Mapping[str, float] | None
+    name: str, plans: Sequence[TablePlan], saliency: Mapping[str, float] | None
 ) -> _Row:
     fields = [plan.field for plan in plans]
     ids = sum(field.input_dim for field in fields)
     after = sum(plan.num_bytes() for plan in plans)
     size = _arrow(format_bytes(total_bytes(fields)), format_bytes(after))
-    dims = _arrow(_span(fields), _spread([plan.kept_dim for plan in plans]))
+    after_dims = _spread([plan.kept_dim for plan in plans])
+    after_dims = dims_text(plans[0]) if len(plans) == 1 else after_dims
+    dims = _arrow(_span(fields), after_dims)
     kept = f"{after / max(1, total_bytes(fields)):.1%}"
     row = (name, f"{ids:,}", dims, size, kept)
     if saliency is None:

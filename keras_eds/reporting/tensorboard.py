@@ -16,6 +16,7 @@ from keras_eds.reporting.plots import plot_points, plot_sizes, to_image
 from keras_eds.reporting.score_point import ScorePoint, read_points, write_points
 from keras_eds.reporting.tables import plan_markdown
 from keras_eds.results import StageResult
+from keras_eds.row_plan import RowPlan
 
 
 class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
@@ -155,8 +156,10 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
             fields = [field_plan.field for field_plan in plan]
             _write_scalar("eds/budget", result.budget.limit(fields))
         if len(plan) <= self.max_scalar_fields:
-            for name, size in plan.sizes().items():
-                _write_scalar(f"eds/size/{name}", size)
+            for kept in plan:
+                _write_scalar(f"eds/size/{kept.name}", kept.mean_dim)
+                if isinstance(kept, RowPlan):
+                    tf.summary.histogram(f"eds/sizes/{kept.name}", kept.sizes)
         _write_image("eds/sizes", to_image(plot_sizes(plan)))
         tf.summary.text("eds/plan", plan_markdown(plan, result.saliency))
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any, Literal
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_eds.errors import FieldError, PlanError
-from keras_eds.field_plan import FieldPlan
-from keras_eds.layers import PrunedFieldEmbedding
-from keras_eds.plan import DimensionPlan
+from keras_eds.plan import DimensionPlan, TablePlan
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.compact_model import remember_layers
 from keras_eds.surgery.copying import compile_result, copy_model
 from keras_eds.surgery.measure import strategy_scope
-from keras_eds.surgery.sites import Site, all_sites, is_reducing, refuse_unsupported
-
-Values = Literal["kept", "fresh"]
-Alignment = Literal["plan", "random"]
+from keras_eds.surgery.sites import Site, all_sites, refuse_unsupported
+from keras_eds.surgery.small_layer import Alignment, Values, small_layer
 
 
 def apply_plan(
@@ -35,8 +28,9 @@ def apply_plan(
     """Gives a model tables that are physically as small as the plan says.
 
     Each table E becomes `E @ encoder`, followed by the trainable alignment
-    `decoder` and `constant` of its `FieldPlan`. With the defaults, the outputs
-    are those of the model with `FieldPlan.masked` behind every lookup.
+    `decoder` and `constant` of its `FieldPlan`, or the packed prefixes of its
+    rows that a `RowPlan` keeps. With the defaults, the outputs are those of the
+    model with the plan's `masked` table in place of every table.
 
     Args:
         model: A built Keras model.
@@ -69,7 +63,7 @@ def apply_plan(
         pairs = match(model, plan)
     changed = [(site, kept) for site, kept in pairs if not kept.is_full]
     with strategy_scope(model):
-        layers = [_narrow(site, kept, values, alignment) for site, kept in changed]
+        layers = [small_layer(site, kept, values, alignment) for site, kept in changed]
     for (site, _), layer in zip(changed, layers, strict=True):
         keras_private.become(site.layer, layer)
     keras_private.refresh(model)
@@ -80,7 +74,7 @@ def apply_plan(
     return model
 
 
-def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, FieldPlan]]:
+def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, TablePlan]]:
     """Pairs every field of the plan with its table in the model.
 
     By name; where a name is not found, and as many tables of the same shapes and
@@ -140,69 +134,7 @@ def _check_options(values: str, alignment: str) -> None:
             )
 
 
-def _narrow(
-    site: Site, kept: FieldPlan, values: Values, alignment: Alignment
-) -> PrunedFieldEmbedding:
-    old = site.layer
-    layer = PrunedFieldEmbedding(
-        input_dim=site.field.input_dim,
-        kept_dim=kept.kept_dim,
-        output_dim=site.field.output_dim,
-        use_constant=kept.constant is not None,
-        embeddings_initializer=_initializer(old, kept.kept_dim),
-        embeddings_regularizer=old.embeddings_regularizer,
-        embeddings_constraint=old.embeddings_constraint,
-        mask_zero=old.mask_zero and not is_reducing(old),
-        combiner=old.combiner if is_reducing(old) else None,
-        activity_regularizer=old.activity_regularizer,
-        name=old.name,
-        dtype=old.dtype_policy,
-        trainable=old.trainable,
-    )
-    # Layout maps and checkpoints know a table by its path.
-    scopes = keras_private.table_variable(old).path.split("/")[:-2]
-    with ExitStack() as stack:
-        for scope in scopes:
-            stack.enter_context(keras.name_scope(scope))
-        layer.build(None)
-    _set_values(layer, old, kept, values, alignment)
-    return layer
-
-
-def _initializer(old: keras.layers.Embedding, kept_dim: int) -> Any:
-    # One that holds the wide table can only give that, and would be saved with it.
-    initializer, shape = old.embeddings_initializer, (2, max(1, kept_dim))
-    holds_table = np.ndim(getattr(initializer, "value", 0.0)) > 0
-    try:
-        drawn = None if holds_table else initializer(shape, old.variable_dtype)
-    except Exception:
-        drawn = None
-    return initializer if drawn is not None and drawn.shape == shape else "uniform"
-
-
-def _set_values(
-    layer: PrunedFieldEmbedding,
-    old: keras.layers.Embedding,
-    kept: FieldPlan,
-    values: Values,
-    alignment: Alignment,
-) -> None:
-    if layer.embeddings is not None and values == "kept":
-        layer.embeddings.assign(_encoded(old, kept))
-    if layer.projection is not None and alignment == "plan":
-        layer.projection.assign(kept.decoder)
-    if layer.constant is not None and (alignment == "plan" or not kept.kept_dim):
-        layer.constant.assign(kept.constant)
-
-
-def _encoded(old: keras.layers.Embedding, kept: FieldPlan) -> np.ndarray:
-    table = np.asarray(ops.convert_to_numpy(keras_private.table_variable(old)))
-    if kept.columns is not None:
-        return table[:, list(kept.columns)]
-    return np.asarray(table.astype("float64") @ kept.encoder)
-
-
-def verify(model: keras.Model, pairs: Sequence[tuple[Site, FieldPlan]]) -> None:
+def verify(model: keras.Model, pairs: Sequence[tuple[Site, TablePlan]]) -> None:
     """Checks that what stands in the model now is what the plan promised.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_eds.layers import PrunedFieldEmbedding
+from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import Site
 
@@ -57,7 +57,7 @@ class CompactModel(keras.Model):
 
 def _tables(model: keras.Model) -> list[keras.layers.Layer]:
     """Every table of the model, wide or narrow, in the order of its layers."""
-    kinds = (keras.layers.Embedding, PrunedFieldEmbedding)
+    kinds = (keras.layers.Embedding, PrunedFieldEmbedding, RowSizedEmbedding)
     return [t for t in keras_private.all_layers(model) if isinstance(t, kinds)]
 
 

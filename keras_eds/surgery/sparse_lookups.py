@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_eds.backend.lookup import lookup
-from keras_eds.layers import PrunedFieldEmbedding
+from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
 from keras_eds.layers.combining import reduce_rows, scale_of
 from keras_eds.optimizers import LazyAdagrad, LazyAdam
 from keras_eds.surgery import keras_private
@@ -66,7 +66,8 @@ def use_sparse_lookups(model: keras.Model, lazy_optimizer: bool = False) -> kera
 
 def _tables(model: keras.Model) -> list[keras.layers.Embedding]:
     layers = keras_private.all_layers(model)
-    if any(isinstance(layer, PrunedFieldEmbedding) for layer in layers):
+    ours = (PrunedFieldEmbedding, RowSizedEmbedding)
+    if any(isinstance(layer, ours) for layer in layers):
         # These look up by rows already, and may be all there is.
         return [t for t in layers if isinstance(t, keras.layers.Embedding)]
     return [site.layer for site in all_sites(model)]

@@ -1,0 +1,121 @@
+"""Counts how often every id comes, in one pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_eds.errors import DataError
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.sites import Filters, Site, find_sites
+
+# Arrays are cut in large batches: a pass costs by the batch.
+BATCH_SIZE = 65536
+
+
+def count_ids(
+    model: keras.Model, data: Mapping[str, Any], filters: Filters = None
+) -> dict[str, np.ndarray]:
+    """Counts the ids that reach every table of a model.
+
+    The ids are taken where a table's layer is called, behind any lookup of
+    strings or hashing in front. A table that several inputs share gets the sum of
+    their counts. Id 0 of a table with `mask_zero` is padding and is not counted.
+
+    Args:
+        model: A built model. Nothing in it changes.
+        data: `x`, `batch_size`, `steps_per_epoch` as in `fit`.
+        filters: Which tables, as in `find_fields`.
+
+    Returns:
+        Integers of shape `(input_dim,)` by field name.
+
+    Raises:
+        DataError: If an id is out of range.
+
+    Example:
+
+    >>> counts = count_ids(model, {"x": x})
+    >>> counts["user"].shape
+    (1000,)
+    """
+    sites = find_sites(model, filters)
+    counters = [_Counter(site) for site in sites]
+    with ExitStack() as stack:
+        for counter in counters:
+            stack.enter_context(counter.on_layer(counters))
+        for x in _inputs(data):
+            for counter in counters:
+                counter.seen = False
+            try:
+                model(x, training=False)
+            except _AllCounted:
+                pass
+    return {counter.site.field.name: counter.counts() for counter in counters}
+
+
+class _AllCounted(BaseException):
+    """Ends a forward pass; no error, so that nothing on the way handles it."""
+
+
+class _Counter:
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.seen = False
+        self._counts = np.zeros(site.field.input_dim, np.int64)
+
+    def counts(self) -> np.ndarray:
+        if self.site.layer.mask_zero:
+            self._counts[0] = 0
+        return self._counts
+
+    @contextmanager
+    def on_layer(self, all_of_them: Sequence[_Counter]) -> Iterator[None]:
+        layer = self.site.layer
+        own_call, lookup = vars(layer).get("call"), layer.call
+        # What follows the last lookup of a batch need not be run.
+        once = all(counter.site.called_once for counter in all_of_them)
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self._add(inputs)
+            self.seen = True
+            if once and all(counter.seen for counter in all_of_them):
+                raise _AllCounted
+            return lookup(inputs, *args, **kwargs)
+
+        layer.call = call
+        try:
+            yield
+        finally:
+            keras_private.restore_call(layer, own_call)
+
+    def _add(self, inputs: Any) -> None:
+        values = getattr(inputs, "values", inputs)  # of sparse and ragged ids
+        values = values() if callable(values) else values
+        ids = ops.convert_to_numpy(values).ravel().astype(np.int64)
+        size = self.site.field.input_dim
+        if ids.size and (ids.min() < 0 or ids.max() >= size):
+            raise DataError(
+                f"`x` must hold ids from 0 to {size - 1} for table "
+                f"{self.site.field.name!r}. Received: ids from {ids.min()} to "
+                f"{ids.max()}. Raise the table's input_dim, or map unknown ids to one "
+                "that is reserved for them."
+            )
+        self._counts += np.bincount(ids, minlength=size)
+
+
+def _inputs(data: Mapping[str, Any]) -> Iterator[Any]:
+    data = dict(data)
+    leaves = keras.tree.flatten(data.get("x"))
+    if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        data["batch_size"] = BATCH_SIZE
+        data.pop("steps_per_epoch", None)
+    batches, number = keras_private.batches(data)
+    for batch in islice(batches, number):
+        yield batch[0] if isinstance(batch, tuple | list) else batch
