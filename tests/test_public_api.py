@@ -85,6 +85,14 @@ ARGUMENTS = {
         "projection_initializer": "zeros", "embeddings_regularizer": "l2",
         "embeddings_constraint": "non_neg", "combiner": None,
     },
+    "MaskedTwinEmbedding": {
+        "input_dim": 7, "output_dim": 4, "counts": None, "groups": 9,
+        "hidden_units": [3, 2], "activation": "tanh", "twins": False,
+        "alpha_from": "rank", "temperature": 0.5, "min_size": 0, "size_bias": 0.2,
+        "size_penalty": 0.1, "embeddings_initializer": "ones",
+        "embeddings_regularizer": "l2", "embeddings_constraint": "non_neg",
+        "mask_zero": True, "weights": None, "combiner": "sum", "seed": 3,
+    },
     "RowSizedEmbedding": {
         "input_dim": 5, "output_dim": 4, "sizes": None, "blocks": [[2, 4], [1, 1]],
         "use_projection": True, "use_constant": True,
@@ -100,7 +108,7 @@ ARGUMENTS = {
         "amsgrad": True,
     },
 }  # fmt: skip
-WEIGHTS = {"sizes"}  # saved with the weights, not in the config
+WEIGHTS = {"counts", "sizes", "weights"}  # saved with the weights, not in the config
 OF_KERAS = {"activity_regularizer", "trainable", "dtype", "autocast", "name", "self"}
 
 

@@ -1,0 +1,393 @@
+"""An embedding that learns from how often an id occurs how long its vector is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import activations, constraints, initializers, ops, regularizers
+
+from keras_eds.backend.lookup import lookup
+from keras_eds.layers import masked_twin_checks as checks
+from keras_eds.layers import prefix_mask
+from keras_eds.layers.combining import check_combiner, reduce_rows, scale_of
+from keras_eds.layers.counts_variable import CountsVariable
+from keras_eds.layers.frequency_features import (
+    COLUMNS,
+    NUM_FEATURES,
+    frequency_groups,
+)
+from keras_eds.layers.id_counts import check_counts, count_ids
+from keras_eds.layers.twin_mlps import TwinMLPs
+
+
+@keras.saving.register_keras_serializable(package="keras_eds")
+class MaskedTwinEmbedding(keras.layers.Layer):
+    """Looks ids up and keeps the first values of each vector, as many as it learns.
+
+    With `e_i` row `i` of `embeddings`, `s_i` the frequency features of id `i` and
+    `alpha_i` the sigmoid of its standardised log count:
+
+        o_i    = alpha_i * h(s_i) + (1 - alpha_i) * l(s_i)
+        t_i    = softmax(o_i / temperature)
+        k_i    = min_size + argmax(o_i)
+        output = m_i * e_i,    m_ij = 1 if j < k_i else 0
+
+    `h` and `l`, the twins, are MLPs of separate weights, one for frequent and one
+    for rare ids. The gradient passes the arg max straight through, to `t_i`. The
+    output is masked hard in training too. At first every id that occurs has all
+    its values, so that a trained table may be given and is not destroyed.
+
+    **The layer must know how often ids occur**: call `adapt`, call
+    `update_frequencies`, or give `counts`. Counts are weights, saved with the
+    others. Ids that do not occur, and padding, have `min_size` values, always.
+
+    **Nothing makes sizes small but the loss** (as in the paper), unless
+    `size_penalty` is given. In training the layer then adds to the loss
+    `size_penalty * expected_size`, with the mean over **all** ids
+
+        expected_size = mean_i( sum_k t_ik * (min_size + k) )
+
+    Ids that occur equally often have the same features. The twins are therefore
+    evaluated once for each group of such ids, not for each id: a step costs the
+    same for any vocabulary and any number of ids in the batch, and the penalty
+    is exact. With more different counts than `groups`, nearly equal ones share a
+    group.
+
+    A callback may change `layer.temperature` and `layer.size_penalty` during fit,
+    by `.assign(value)`. Both are weights.
+
+    Args:
+        input_dim: Number of ids.
+        output_dim: Width of the output, and the largest size.
+        counts: How often each id occurs, shape `(input_dim,)`. Defaults to `None`:
+            see above.
+        groups: Number of groups, at least 2. Defaults to 128, where the features
+            of a group's ids differ by less than 1/127 of their range.
+        hidden_units: Widths of the hidden layers of each twin. Defaults to `(32,)`.
+        activation: Activation of the hidden layers. Defaults to `"relu"`.
+        twins: Whether there are two MLPs. With `False`, the paper's ablation,
+            `o_i = h(s_i)`. Defaults to `True`.
+        alpha_from: What is standardised for `alpha`: `"log_count"` (the default),
+            `"count"` or `"rank"`. The paper does not say.
+        temperature: Float above 0, at the start. Defaults to 1.
+        min_size: The smallest size. Defaults to 1, as in the paper; with 0 an id
+            may have no values.
+        size_bias: How much larger the first logit of each size is than that of
+            the next smaller one, at least 0. Defaults to 0.5.
+        size_penalty: Float of at least 0, at the start. Defaults to `None`: there
+            is no penalty, no variable for it, and no cost. Give 0.0 for a penalty
+            that a callback raises.
+        embeddings_initializer: Initializer of the table. Defaults to `"uniform"`.
+        embeddings_regularizer: Regularizer of the table. Defaults to `None`.
+        embeddings_constraint: Constraint on the table. Defaults to `None`.
+        mask_zero: Whether id 0 is padding to be masked, as in
+            `keras.layers.Embedding`. Defaults to `False`.
+        weights: A trained table of shape `(input_dim, output_dim)` to start from,
+            or a list of that one. Defaults to `None`.
+        combiner: `"mean"`, `"sum"` or `"sqrtn"`: reduces the last axis of
+            inputs of rank 2 and more, as in `keras_rs.layers.EmbedReduce`.
+            Defaults to `None`: no reduction.
+        seed: Seed of the twins. Defaults to `None`.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+
+    Input shape: integers of any shape `(batch, ...)`.
+    Output shape: the input's shape with `output_dim` appended; with a
+    `combiner`, in place of the last axis.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> ids = np.array([[1, 1, 2], [1, 4, 2]])
+    >>> layer = keras_eds.layers.MaskedTwinEmbedding(5, 8)
+    >>> layer.adapt(ids)
+    >>> layer(ids).shape
+    (2, 3, 8)
+    >>> layer.sizes()
+    array([1, 8, 8, 1, 8])
+
+    Reference:
+        Yan et al., Learning Effective and Efficient Embedding via an
+        Adaptively-Masked Twins-based Layer, CIKM 2021, arXiv:2108.11513. The
+        features' scale, the groups, the first bias, the penalty and the least
+        size of ids that do not occur are this library's.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        counts: Any = None,
+        groups: int = 128,
+        hidden_units: Any = (32,),
+        activation: Any = "relu",
+        twins: bool = True,
+        alpha_from: str = "log_count",
+        temperature: float = 1.0,
+        min_size: int = 1,
+        size_bias: float = 0.5,
+        size_penalty: float | None = None,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        combiner: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        checks.check_integer("input_dim", input_dim)
+        checks.check_integer("output_dim", output_dim)
+        checks.check_min_size(min_size, output_dim)
+        checks.check_integer("groups", groups, least=2)
+        checks.check_alpha_from(alpha_from)
+        check_combiner(combiner)
+        if counts is not None:
+            counts = check_counts(counts, input_dim)
+        if weights is not None:
+            weights = checks.check_table(weights, input_dim, output_dim)
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.groups = groups
+        self.hidden_units = checks.check_hidden_units(hidden_units)
+        self.activation = activations.get(activation)
+        self.twins = twins
+        self.alpha_from = alpha_from
+        self.min_size = min_size
+        self.size_bias = checks.check_number("size_bias", size_bias, above=False)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = mask_zero
+        self.combiner = combiner
+        self.seed = seed
+        self.supports_masking = mask_zero
+        self.autocast = False
+        self._add_settings(temperature, size_penalty)
+        self._matrix = prefix_mask.prefix_matrix(output_dim, min_size)
+        if counts is not None or weights is not None:
+            self.build()
+        if weights is not None:
+            self.embeddings.assign(weights)
+        if counts is not None:
+            self.update_frequencies(counts)
+
+    def _add_settings(self, temperature: Any, size_penalty: Any) -> None:
+        self._temperature = checks.check_number("temperature", temperature, above=True)
+        self._size_penalty = None
+        self.temperature = self._add_fixed("temperature", (), self._temperature)
+        self.size_penalty = None
+        if size_penalty is not None:
+            value = checks.check_number("size_penalty", size_penalty, above=False)
+            self._size_penalty = value
+            self.size_penalty = self._add_fixed("size_penalty", (), value)
+
+    def _add_fixed(self, name: str, shape: tuple[int, ...], value: float) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializers.Constant(value),
+            dtype="float32",
+            trainable=False,
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.built:
+            return
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+        )
+        self.counts = CountsVariable(self.input_dim)
+        self.group_of_id = self.add_weight(
+            name="group_of_id",
+            shape=(self.input_dim,),
+            initializer="zeros",
+            dtype="int32",
+            trainable=False,
+        )
+        self.group_features = self._add_fixed("features", (self.groups, COLUMNS), 0.0)
+        self.group_share = self._add_fixed("group_share", (self.groups,), 0.0)
+        self.mlps = TwinMLPs(
+            self.hidden_units,
+            len(self._matrix),
+            self.activation,
+            self.size_bias,
+            self.twins,
+            self.seed,
+            dtype="float32",
+            name="twins",
+        )
+        self.mlps.build((None, NUM_FEATURES), (None, 1))
+
+    def build_from_config(self, config: Any) -> None:
+        """Makes the weights, which do not depend on the inputs."""
+        self.build()
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Nothing: the weights do not depend on the inputs."""
+        return {"input_shape": None}
+
+    def adapt(self, data: Any) -> None:
+        """Counts the ids of the data. What was counted before is forgotten.
+
+        Args:
+            data: Ids of any shape, as an array or tensor; or an iterable of such
+                batches, for instance a `tf.data.Dataset`. Of a batch that is a
+                tuple, such as `(x, y)`, the first entry is taken.
+
+        Raises:
+            ValueError: If there are no ids, or some are not from 0 to `input_dim`.
+        """
+        self.update_frequencies(count_ids(data, self.input_dim))
+
+    def update_frequencies(self, counts: Any) -> None:
+        """Takes new counts, which gives ids new sizes. The twins stay as they are.
+
+        Args:
+            counts: How often each id occurs, shape `(input_dim,)`. Held as float32.
+
+        Raises:
+            ValueError: If they are not `input_dim` numbers of at least 0.
+        """
+        array = check_counts(counts, self.input_dim)
+        groups = frequency_groups(array, self.groups, self.alpha_from, self.mask_zero)
+        self.build()
+        self.group_of_id.assign(groups.of_id)
+        self.group_features.assign(groups.features)
+        self.group_share.assign(groups.share)
+        self.counts.assign(array.astype("float32"))
+
+    def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
+        self._check_counts_known()
+        ids = inputs
+        if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
+            ids = ops.cast(ids, "int32")
+        scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
+        groups = lookup(self.group_of_id, ids, "int32")
+        mask = ops.cast(self._group_masks(training), self.compute_dtype)
+        rows = lookup(self.embeddings, ids, self.compute_dtype)
+        rows = rows * ops.take(mask, groups, axis=0)
+        return rows if scale is None else reduce_rows(rows, scale)
+
+    def _group_masks(self, training: Any) -> Any:
+        """The mask of each group, shape `(groups, output_dim)`."""
+        logits = self._group_logits()
+        hard = prefix_mask.hard_mask(logits, self._matrix, self.min_size)
+        if not training:
+            return hard
+        soft = prefix_mask.soft_mask(logits, self._matrix)
+        if self.size_penalty is not None:
+            self.add_loss(self.size_penalty * self._expected_size(soft))
+        return prefix_mask.straight_through(hard, soft)
+
+    def _group_logits(self) -> Any:
+        """Logits over the temperature, shape `(groups, choices)`."""
+        features = ops.convert_to_tensor(self.group_features)
+        alpha = features[:, NUM_FEATURES:]
+        logits = self.mlps(features[:, :NUM_FEATURES], alpha) / self.temperature
+        # Group 0 has the least size, whatever the twins say.
+        others = np.zeros(logits.shape, "float32")
+        others[0, 1:] = -1e30
+        return logits + others
+
+    def _expected_size(self, soft: Any) -> Any:
+        return ops.sum(self.group_share * ops.sum(soft, axis=-1))
+
+    def _check_counts_known(self) -> None:
+        if not self.built or not self.counts.known:
+            raise ValueError(
+                f"Layer {self.name!r} (MaskedTwinEmbedding) must know how often ids "
+                "occur before it is called. Received: no counts. Call its "
+                "adapt(data) or update_frequencies(counts), or make it with "
+                "counts=..."
+            )
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """How many values each id keeps, shape `(input_dim,)`.
+
+        Raises:
+            ValueError: If the layer does not know how often ids occur.
+        """
+        self._check_counts_known()
+        sizes = prefix_mask.hard_sizes(self._group_logits(), self.min_size)
+        by_group = ops.convert_to_numpy(sizes).astype(np.int64)
+        return np.asarray(by_group[ops.convert_to_numpy(self.group_of_id)])
+
+    def expected_size(self) -> float:
+        """The mean over all ids of `sum_k t_ik * (min_size + k)`.
+
+        Raises:
+            ValueError: If the layer does not know how often ids occur.
+        """
+        self._check_counts_known()
+        soft = prefix_mask.soft_mask(self._group_logits(), self._matrix)
+        return float(ops.convert_to_numpy(self._expected_size(soft)))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(
+        self, input_shape: Any, weights_shape: Any = None
+    ) -> tuple[int | None, ...]:
+        reduced = self.combiner is not None and len(input_shape) > 1
+        leading = input_shape[:-1] if reduced else input_shape
+        return (*leading, self.output_dim)
+
+    def compute_output_spec(
+        self, inputs: Any, weights: Any = None, training: Any = None
+    ) -> keras.KerasTensor:
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def quantize(self, mode: str, **kwargs: Any) -> None:
+        """Not supported yet."""
+        raise NotImplementedError(
+            f"Layer {self.name!r} (MaskedTwinEmbedding) cannot be quantized. "
+            f"Received: mode={mode!r}. Leave it out with `filters`."
+        )
+
+    @classmethod
+    def from_table(cls, table: npt.ArrayLike, **kwargs: Any) -> MaskedTwinEmbedding:
+        """A layer that starts from a trained table.
+
+        Args:
+            table: Floats of shape `(input_dim, output_dim)`.
+            **kwargs: Other arguments of the layer.
+
+        Raises:
+            ValueError: If `table` is not made of numbers of two axes.
+        """
+        values = checks.check_table(table)
+        return cls(values.shape[0], values.shape[1], weights=values, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()
+        config.update(
+            input_dim=self.input_dim,
+            output_dim=self.output_dim,
+            groups=self.groups,
+            hidden_units=list(self.hidden_units),
+            activation=activations.serialize(self.activation),
+            twins=self.twins,
+            alpha_from=self.alpha_from,
+            temperature=self._temperature,
+            min_size=self.min_size,
+            size_bias=self.size_bias,
+            size_penalty=self._size_penalty,
+            embeddings_initializer=initializers.serialize(self.embeddings_initializer),
+            embeddings_regularizer=regularizers.serialize(self.embeddings_regularizer),
+            embeddings_constraint=constraints.serialize(self.embeddings_constraint),
+            mask_zero=self.mask_zero,
+            combiner=self.combiner,
+            seed=self.seed,
+        )
+        return config
