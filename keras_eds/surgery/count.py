@@ -96,8 +96,8 @@ class _Counter:
             keras_private.restore_call(layer, own_call)
 
     def _add(self, inputs: Any) -> None:
-        values = getattr(inputs, "values", inputs)  # of sparse and ragged ids
-        values = values() if callable(values) else values
+        gappy = type(inputs).__name__ in ("SparseTensor", "RaggedTensor")
+        values = inputs.values if gappy else inputs
         ids = ops.convert_to_numpy(values).ravel().astype(np.int64)
         size = self.site.field.input_dim
         if ids.size and (ids.min() < 0 or ids.max() >= size):
