@@ -14,6 +14,10 @@ def numpy(tensor):
     return keras.ops.convert_to_numpy(keras.ops.stop_gradient(tensor))
 
 
+def tensor(array):
+    return keras.ops.convert_to_tensor(array)
+
+
 def logits_for(min_size, ids=7):
     rng = np.random.default_rng(0)
     return rng.normal(size=(ids, WIDTH - min_size + 1)).astype("float32")
@@ -28,9 +32,9 @@ def softmax(logits):
 def test_masks_equal_their_sums(min_size):
     logits = logits_for(min_size)
     matrix = prefix_mask.prefix_matrix(WIDTH, min_size)
-    hard = numpy(prefix_mask.hard_mask(logits, matrix, min_size))
-    soft = numpy(prefix_mask.soft_mask(keras.ops.convert_to_tensor(logits), matrix))
-    sizes = numpy(prefix_mask.hard_sizes(logits, min_size))
+    hard = numpy(prefix_mask.hard_mask(tensor(logits), matrix, min_size))
+    soft = numpy(prefix_mask.soft_mask(tensor(logits), matrix))
+    sizes = numpy(prefix_mask.hard_sizes(tensor(logits), min_size))
     for i, row in enumerate(logits):
         best = min_size + max(range(len(row)), key=row.__getitem__)
         assert sizes[i] == best
@@ -58,7 +62,7 @@ class Masked(keras.layers.Layer):
         logits = keras.ops.convert_to_tensor(self.logits) / temperature
         hard = prefix_mask.hard_mask(logits, matrix, min_size)
         soft = prefix_mask.soft_mask(logits, matrix)
-        return inputs * prefix_mask.straight_through(hard, soft) * vectors
+        return inputs * prefix_mask.straight_through(hard, soft) * tensor(vectors)
 
 
 @least
@@ -91,7 +95,7 @@ def test_straight_through_is_exactly_the_hard_mask():
     soft = rng.random(1000).astype("float32")
     hard = (rng.random(1000) < 0.5).astype("float32")
     np.testing.assert_array_equal(
-        numpy(prefix_mask.straight_through(hard, keras.ops.convert_to_tensor(soft))),
+        numpy(prefix_mask.straight_through(tensor(hard), tensor(soft))),
         hard,
     )
 
@@ -100,5 +104,5 @@ def test_equal_logits_choose_the_smaller_size():
     matrix = prefix_mask.prefix_matrix(3, 1)
     logits = np.array([[0.0, 2.0, 2.0]], "float32")
     np.testing.assert_array_equal(
-        numpy(prefix_mask.hard_mask(logits, matrix, 1)), [[1.0, 1.0, 0.0]]
+        numpy(prefix_mask.hard_mask(tensor(logits), matrix, 1)), [[1.0, 1.0, 0.0]]
     )

@@ -2,7 +2,8 @@
 
 Trains FM, DeepFM and Wide & Deep to convergence on MovieLens-1M and the Criteo
 sample, and compares, at equal bytes: equal widths, random widths, SSEDS on
-columns (the paper) and on the principal subspace, before and after retraining.
+columns (the paper) and on the principal subspace, and principal rows (a size for
+every id, its index counted), before and after retraining.
 Everything is chosen on validation data and reported on test data.
 
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
@@ -30,14 +31,15 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import keras_eds
 from keras_eds.datasets import load_criteo, load_movielens_1m
-from keras_eds.methods import SSEDS, RandomSizes, Uniform
+from keras_eds.methods import SSEDS, PrincipalRows, RandomSizes, Uniform
 from keras_eds.models import FM, DeepFM, WideDeep
 from keras_eds.optimizers import LazyAdam
 
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (0.5, 0.25, 0.1, 0.05)
 RANDOM_BUDGETS = (0.1,)
-METHODS = ("full", "equal", "random", "SSEDS columns", "SSEDS principal")
+METHODS = ("full", "equal", "random", "SSEDS columns", "SSEDS principal",
+           "principal rows")  # fmt: skip
 MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep}
 SETTINGS: dict[str, dict[str, Any]] = {
     "movielens": {
@@ -122,6 +124,7 @@ class Bench:
             "SSEDS principal": (SSEDS(), BUDGETS),
             "SSEDS columns": (SSEDS(basis="columns"), BUDGETS),
             "random": (RandomSizes(), RANDOM_BUDGETS),
+            "principal rows": (PrincipalRows(), BUDGETS),
         }
         for name, (method, budgets) in searches.items():
             if name not in finished:
@@ -151,9 +154,9 @@ class Bench:
                 extra = {
                     "budget": budget,
                     "table_values": plan.num_parameters(),
-                    "widths": list(plan.sizes().values()),
+                    "widths": [round(kept.mean_dim, 2) for kept in plan],
                 }
-                if isinstance(method, SSEDS):
+                if isinstance(method, SSEDS | PrincipalRows):
                     before = keras_eds.apply_plan(full, plan)
                     rows.append(self.row(f"{name}, before", before, **extra))
                 kept = search.load_model(trials[label])
@@ -215,7 +218,8 @@ def run(
 
 def write_tables() -> None:
     order = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
-             "SSEDS principal, before", "SSEDS principal"]  # fmt: skip
+             "SSEDS principal, before", "SSEDS principal",
+             "principal rows, before", "principal rows"]  # fmt: skip
     for path in sorted(RESULTS.glob("ctr_*.jsonl")):
         rows = pd.DataFrame(
             [json.loads(line) for line in path.read_text().splitlines()]

@@ -25,6 +25,8 @@ from keras_eds.row_plan import RowPlan
 from keras_eds.surgery.small_layer import Alignment
 
 _LEVELS = 12
+# Few sizes a field: each is a table, and what padding they would need is not stored.
+_COARSENESS = 0.2
 _CHUNK = 65536
 
 
@@ -106,7 +108,9 @@ class PrincipalRows(SingleShot):
         for table in tables:
             sizes = table.sizes()
             if sizes is not None:
-                table.restrict([block.width for block in choose_blocks(sizes)])
+                table.restrict(
+                    [block.width for block in choose_blocks(sizes, _COARSENESS)]
+                )
         allocate_rows(tables, budget)
         plans = zip(state.fields, bases, tables, strict=True)
         return DimensionPlan(tuple(_plan(*parts) for parts in plans))
