@@ -112,7 +112,7 @@ def test_counts_equal_bincount(kind):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "must hold ids"),
+        ([], "hold ids"),
         (np.array([1, 7]), "from 0 to input_dim - 1 = 6.*Received: 7"),
         (np.array([-1]), "Received: -1"),
         (np.array([np.nan]), "Received: nan"),

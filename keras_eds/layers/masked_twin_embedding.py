@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 from keras import activations, constraints, initializers, ops, regularizers
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import masked_twin_checks as checks
@@ -37,7 +38,8 @@ class MaskedTwinEmbedding(keras.layers.Layer):
 
     `h` and `l`, the twins, are MLPs of separate weights, one for frequent and one
     for rare ids. The gradient passes the arg max straight through, to `t_i`. The
-    output is masked hard in training too. At first every id that occurs has all
+    output is masked hard in training too; `training=False` only leaves the
+    gradient and the penalty out. At first every id that occurs has all
     its values, so that a trained table may be given and is not destroyed.
 
     **The layer must know how often ids occur**: call `adapt`, call
@@ -282,7 +284,9 @@ class MaskedTwinEmbedding(keras.layers.Layer):
         """The mask of each group, shape `(groups, output_dim)`."""
         logits = self._group_logits()
         hard = prefix_mask.hard_mask(logits, self._matrix, self.min_size)
-        if not training:
+        # A model whose `call` has no `training` argument passes None in training
+        # too. Values are the same either way.
+        if training is not None and not training:
             return hard
         soft = prefix_mask.soft_mask(logits, self._matrix)
         if self.size_penalty is not None:
@@ -297,13 +301,15 @@ class MaskedTwinEmbedding(keras.layers.Layer):
         # Group 0 has the least size, whatever the twins say.
         others = np.zeros(logits.shape, "float32")
         others[0, 1:] = -1e30
-        return logits + others
+        return ops.add(logits, others)
 
     def _expected_size(self, soft: Any) -> Any:
         return ops.sum(self.group_share * ops.sum(soft, axis=-1))
 
     def _check_counts_known(self) -> None:
-        if not self.built or not self.counts.known:
+        # A model may be built, and so reloaded, before counts are known.
+        known = self.built and (in_symbolic_scope() or self.counts.known)
+        if not known:
             raise ValueError(
                 f"Layer {self.name!r} (MaskedTwinEmbedding) must know how often ids "
                 "occur before it is called. Received: no counts. Call its "
