@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_eds import Budget, Field, FieldPlan, RowPlan, methods
-from keras_eds.errors import BudgetError
+from keras_eds import Budget, DimensionPlan, Field, FieldPlan, RowPlan, methods
+from keras_eds.errors import BudgetError, PlanError
 from keras_eds.measurements import FieldMeasurement, Measurements
 from keras_eds.methods import Outcome, PrincipalRows, Proposal
 from keras_eds.methods.principal import PrincipalBasis
 from keras_eds.methods.principal_rows import weighed_by_counts
 from keras_eds.methods.row_allocation import TableOptions, allocate_rows
+from keras_eds.reporting import plot_popularity
 
 
 def measurement(field, seed=0, zipf=1.0):
@@ -175,3 +176,19 @@ def test_a_plan_survives_its_file(tmp_path):
     assert loaded["user"].blocks == plan["user"].blocks
     renamed = plan.renamed(lambda name: "other")
     np.testing.assert_array_equal(renamed["other"].sizes, plan["user"].sizes)
+
+
+def test_the_picture_shows_the_mean_size_of_ids_as_popular(tmp_path):
+    field = Field("user", 400, 8)
+    counts = np.repeat([0, 1, 10, 100], 100)
+    sizes = np.repeat([0, 2, 3, 7], 100)
+    sizes[100:150] = 1
+    plan = DimensionPlan((RowPlan(field, sizes),))
+    path = tmp_path / "picture.png"
+    figure = plot_popularity(plan, {"user": counts}, path)
+    (line,) = figure.axes[0].get_lines()
+    np.testing.assert_allclose(line.get_xdata(), [1, 10, 100])
+    np.testing.assert_allclose(line.get_ydata(), [1.5, 3, 7])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(PlanError, match="size for every id"):
+        plot_popularity(DimensionPlan((FieldPlan.full(field),)), {"user": counts})

@@ -1,6 +1,7 @@
 """What a search found, for people: tables, plots and TensorBoard."""
 
 from keras_eds.reporting.plots import plot_scores, plot_sizes
+from keras_eds.reporting.popularity import plot_popularity
 from keras_eds.reporting.tables import (
     plan_markdown,
     plan_table,
@@ -14,6 +15,7 @@ __all__ = [
     "EDSTensorBoard",
     "plan_markdown",
     "plan_table",
+    "plot_popularity",
     "plot_scores",
     "plot_sizes",
     "results_table",

@@ -13,6 +13,16 @@ import numpy as np
 from keras_eds.budget import format_bytes
 from keras_eds.field import total_bytes
 from keras_eds.plan import DimensionPlan, TablePlan, dims_text
+from keras_eds.reporting.canvas import (
+    BEFORE,
+    FULL,
+    KEPT,
+    QUIET,
+    TEXT,
+    canvas,
+    saved,
+    titled,
+)
 from keras_eds.reporting.score_point import ScorePoint, kept_share
 from keras_eds.results import StageResult
 
@@ -20,12 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's blue and orange-red: told apart with any colour vision.
-_KEPT, _BEFORE = "#0072B2", "#D55E00"
-_FULL, _TEXT, _QUIET = "#D9DEE4", "#22262B", "#6B737C"
 _MOST_FIELDS = 60
 _LONGEST_NAME = 32
-_DPI = 110
 
 
 def plot_sizes(plan: DimensionPlan, path: str | Path | None = None) -> Figure:
@@ -40,12 +46,12 @@ def plot_sizes(plan: DimensionPlan, path: str | Path | None = None) -> Figure:
         and one for the kept ones, in the model's order from the top.
     """
     shown = _widest(plan)
-    figure, axes = _canvas(7.2, 1.25 + 0.27 * max(2, len(shown)))
+    figure, axes = canvas(7.2, 1.25 + 0.27 * max(2, len(shown)))
     places = np.arange(len(shown))
     full = [p.field.output_dim for p in shown]
-    axes.barh(places, full, height=0.72, color=_FULL, label="original")
+    axes.barh(places, full, height=0.72, color=FULL, label="original")
     kept = [p.mean_dim for p in shown]
-    axes.barh(places, kept, height=0.72, color=_KEPT, label="kept")
+    axes.barh(places, kept, height=0.72, color=KEPT, label="kept")
     for place, field_plan in enumerate(shown):
         _label_sizes(axes, place, field_plan)
     axes.set_yticks(places, [_shorten(p.name) for p in shown], parse_math=False)
@@ -59,8 +65,8 @@ def plot_sizes(plan: DimensionPlan, path: str | Path | None = None) -> Figure:
     note = "kept of the original embedding width"
     if len(shown) < len(plan):
         note += f"; the {len(shown)} widest of {len(plan)} fields"
-    _title(axes, size, note)
-    return _save(figure, path)
+    titled(axes, size, note)
+    return saved(figure, path)
 
 
 def plot_scores(
@@ -90,19 +96,19 @@ def plot_points(
     path: str | Path | None = None,
 ) -> Figure:
     """Draws what `plot_scores` draws, from points alone."""
-    figure, axes = _canvas(7.2, 4.4)
+    figure, axes = canvas(7.2, 4.4)
     points = [p for p in sorted(points, key=lambda p: p.share) if isfinite(p.score)]
     shares = _positive([p.share for p in points])
     ends: list[tuple[float, str, str]] = []
     full = next((p.full_score for p in points if p.full_score is not None), None)
     if full is not None and isfinite(full):
-        axes.axhline(full, color=_QUIET, ls=(0, (5, 3)), lw=1.3, label="full size")
-        ends.append((full, f"full size {full:.4f}", _QUIET))
+        axes.axhline(full, color=QUIET, ls=(0, (5, 3)), lw=1.3, label="full size")
+        ends.append((full, f"full size {full:.4f}", QUIET))
     before = [np.nan if p.score_before is None else p.score_before for p in points]
     after = [p.score for p in points]
     for scores, colour, name in (
-        (before, _BEFORE, "before retraining"),
-        (after, _KEPT, "retrained"),
+        (before, BEFORE, "before retraining"),
+        (after, KEPT, "retrained"),
     ):
         if np.isfinite(scores).any():
             face = "white" if scores is before else colour
@@ -113,8 +119,8 @@ def plot_points(
     _label_ends(axes, ends)
     order = "higher" if direction == "max" else "lower"
     note = "by the bytes kept; the points are labelled with their budgets"
-    _title(axes, f"{objective} ({order} is better)", note)
-    return _save(figure, path)
+    titled(axes, f"{objective} ({order} is better)", note)
+    return saved(figure, path)
 
 
 def to_image(figure: Figure) -> np.ndarray:
@@ -124,35 +130,6 @@ def to_image(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    # No pyplot: nothing global, no display, and safe in any thread.
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure((width, height), dpi=_DPI, layout=layout, facecolor="white")
-    axes = figure.add_subplot(facecolor="white")
-    axes.tick_params(length=0, labelcolor=_TEXT, labelsize=9)
-    return figure, axes
-
-
-def _title(axes: Axes, title: str, note: str) -> None:
-    axes.set_title(
-        title, loc="left", pad=22, color=_TEXT, fontweight="bold", fontsize=11,
-        parse_math=False,
-    )  # fmt: skip
-    axes.annotate(
-        note, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points",
-        color=_QUIET, fontsize=9,
-    )  # fmt: skip
-
-
-def _save(figure: Figure, path: str | Path | None) -> Figure:
-    if path is not None:
-        figure.savefig(path, format="png")
-    return figure
 
 
 def _widest(plan: DimensionPlan) -> list[TablePlan]:
@@ -174,7 +151,7 @@ def _label_sizes(axes: Axes, place: int, plan: TablePlan) -> None:
     axes.annotate(
         text if kept else f"{width} → dropped", (width, place), (4, 0),
         textcoords="offset points", va="center", fontsize=8.5,
-        color=_TEXT if kept else _BEFORE,
+        color=TEXT if kept else BEFORE,
     )  # fmt: skip
 
 
@@ -192,9 +169,9 @@ def _share_axis(axes: Axes, shares: Sequence[float]) -> None:
     ticks = [2.0**-k for k in range(0, int(-low) + 1, step)]
     axes.set_xticks(ticks, [f"{100 * t:.3g}%" for t in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("share of the embedding bytes", color=_TEXT, fontsize=9)
+    axes.set_xlabel("share of the embedding bytes", color=TEXT, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FULL)
+    axes.spines[["left", "bottom"]].set_color(FULL)
     axes.margins(y=0.18)
 
 
@@ -206,7 +183,7 @@ def _label_points(
         axes.annotate(
             point.label, (share, point.score), (0, -7 if below else 7),
             textcoords="offset points", ha="center", va="top" if below else "bottom",
-            fontsize=8.5, color=_KEPT, path_effects=_halo(), parse_math=False,
+            fontsize=8.5, color=KEPT, path_effects=_halo(), parse_math=False,
         )  # fmt: skip
 
 
