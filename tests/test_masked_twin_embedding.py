@@ -385,6 +385,16 @@ def test_dtype_policies(policy):
     assert np.isfinite(loss).all()
 
 
+def test_float_ids_are_not_rounded_to_half_precision():
+    table = np.arange(5000.0)[:, None] % 7
+    layer = MaskedTwinEmbedding.from_table(
+        table, counts=np.ones(5000), dtype="mixed_float16"
+    )
+    ids = np.array([2049.0, 4097.0, 4999.0], "float32")
+    output = numpy(layer(keras.ops.convert_to_tensor(ids)))
+    np.testing.assert_array_equal(output[:, 0], ids % 7)
+
+
 @tensorflow_only
 @pytest.mark.parametrize("jit", [False, True])
 def test_only_the_batch_is_read_and_moved(jit):
