@@ -4,33 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_eds.budget import Unit
 from keras_eds.errors import PlanError
 from keras_eds.field import Field
 from keras_eds.field_plan import Array
-from keras_eds.layers.row_blocks import RowBlock, choose_blocks, stored_values
+from keras_eds.layers.row_blocks import (
+    RowBlock,
+    choose_blocks,
+    position_dtype,
+    stored_values,
+)
 
-INDEX_BYTES = 4
+
+class RowCost(NamedTuple):
+    """What inference keeps of a table of packed rows.
+
+    Args:
+        values: The rows, a spare one in each block that does not hold every id,
+            the alignment, the constant.
+        entries: The place of every id, and for each column how many ids reach it.
+        entry_bytes: Bytes of all entries.
+    """
+
+    values: int
+    entries: int
+    entry_bytes: int
+
+    def in_unit(self, unit: Unit, itemsize: int) -> int:
+        """All of it, in bytes or in numbers kept."""
+        if unit == "bytes":
+            return self.values * itemsize + self.entry_bytes
+        return self.values + self.entries
 
 
 def row_cost(
     field: Field, blocks: Sequence[RowBlock], rotated: bool, constant: bool
-) -> tuple[int, int]:
-    """Values and index entries that inference keeps of a table cut in `blocks`.
+) -> RowCost:
+    """The cost of a table cut in `blocks`.
 
-    Values: the rows, a spare one in each block that does not hold every id, the
-    alignment of shape `(largest size, output_dim)` if `rotated`, the constant
-    vector. Index entries, 4 bytes each: the place of every id, and the number of
-    ids that reach each column.
+    Args:
+        field: The table.
+        blocks: Its layout.
+        rotated: Whether an alignment `(largest size, output_dim)` is kept.
+        constant: Whether a constant vector is kept.
     """
     values = stored_values(blocks, field.input_dim)
     widest = blocks[0].width if blocks else 0
     values += widest * field.output_dim if rotated else 0
     values += field.output_dim if constant else 0
-    return values, (field.input_dim + widest) if blocks else 0
+    if not blocks:
+        return RowCost(values, 0, 0)
+    place_bytes = np.dtype(position_dtype(field.input_dim)).itemsize
+    entry_bytes = field.input_dim * place_bytes + widest * 4
+    return RowCost(values, field.input_dim + widest, entry_bytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +172,13 @@ class RowPlan:
 
     def num_parameters(self) -> int:
         """Values and index entries that inference has to keep."""
-        return sum(self._cost())
+        return self._cost().in_unit("parameters", self.field.itemsize)
 
     def num_bytes(self) -> int:
         """Bytes that inference has to keep."""
-        values, entries = self._cost()
-        return values * self.field.itemsize + entries * INDEX_BYTES
+        return self._cost().in_unit("bytes", self.field.itemsize)
 
-    def _cost(self) -> tuple[int, int]:
+    def _cost(self) -> RowCost:
         assert self.blocks is not None
         rotated, constant = self.encoder is not None, self.mean is not None
         return row_cost(self.field, self.blocks, rotated, constant)

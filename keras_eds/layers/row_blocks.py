@@ -92,6 +92,11 @@ def starts(blocks: Sequence[RowBlock]) -> list[int]:
     return [0, *np.cumsum([block.ids for block in blocks]).tolist()]
 
 
+def position_dtype(input_dim: int) -> str:
+    """What a position is stored in: two bytes where they are enough."""
+    return "int16" if input_dim <= 2**15 else "int32"
+
+
 def positions_of(sizes: Ints) -> npt.NDArray[np.int32]:
     """Where each id comes when all are sorted by size, the largest first."""
     order = np.argsort(-np.asarray(sizes, np.int32), kind="stable")

@@ -36,7 +36,8 @@ class RowSizedEmbedding(keras.layers.Layer):
     zeros. Ids of similar size share a table of the width of the largest of them,
     so that no table of shape `(input_dim, output_dim)` exists. The layer holds
     at most 7 % more values than `sum(sizes) + input_dim` (but for vocabularies so
-    small that a spare row per table counts) and 4 bytes per id to find its row.
+    small that a spare row per table counts) and 4 bytes per id to find its row,
+    or 2 for a vocabulary of at most 32,768.
 
     Sizes are weights: they are saved with the weights, and the config holds only
     `blocks`, the layout of the tables. A layer made from a config alone gives the
@@ -164,8 +165,9 @@ class RowSizedEmbedding(keras.layers.Layer):
 
     def _build_tables(self) -> None:
         positions, reaching = self._at_first
-        self.positions = self._add_integers("positions", positions)
-        self.reaching = self._add_integers("reaching", reaching)
+        dtype = row_blocks.position_dtype(self.input_dim)
+        self.positions = self._add_integers("positions", positions, dtype)
+        self.reaching = self._add_integers("reaching", reaching, "int32")
         starts = row_blocks.starts(self.blocks)
         for number, (block, start) in enumerate(zip(self.blocks, starts, strict=False)):
             rows = row_blocks.height(block, self.input_dim)
@@ -183,12 +185,14 @@ class RowSizedEmbedding(keras.layers.Layer):
             )
             self.embeddings.append(table)
 
-    def _add_integers(self, name: str, values: npt.NDArray[np.int32]) -> Any:
+    def _add_integers(
+        self, name: str, values: npt.NDArray[np.int32], dtype: str
+    ) -> Any:
         return self.add_weight(
             name=name,
             shape=values.shape,
             initializer=lambda shape, dtype: ops.convert_to_tensor(values, dtype),
-            dtype="int32",
+            dtype=dtype,
             trainable=False,
         )
 

@@ -12,7 +12,7 @@ from keras_eds.errors import BudgetError
 from keras_eds.field import Field
 from keras_eds.field_plan import field_cost
 from keras_eds.layers.row_blocks import RowBlock
-from keras_eds.row_plan import INDEX_BYTES, row_cost
+from keras_eds.row_plan import row_cost
 
 _STEPS = 60
 _ENOUGH = 1e-3
@@ -124,9 +124,8 @@ class TableOptions:
         return field_cost(self.field, int(width), True) * self._unit(budget)
 
     def _rows_cost(self, places: np.ndarray, budget: Budget) -> int:
-        values, entries = row_cost(self.field, self._blocks(places), True, True)
-        entry = INDEX_BYTES if budget.unit == "bytes" else 1
-        return values * self._unit(budget) + entries * entry
+        cost = row_cost(self.field, self._blocks(places), True, True)
+        return cost.in_unit(budget.unit, self.field.itemsize)
 
     def _blocks(self, places: np.ndarray) -> list[RowBlock]:
         numbers = np.bincount(places, minlength=len(self.levels))
