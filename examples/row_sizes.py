@@ -18,7 +18,6 @@ import keras_eds
 from keras_eds import reporting
 from keras_eds.datasets import load_movielens_1m
 from keras_eds.models import DeepFM
-from keras_eds.surgery.count import count_ids
 
 
 def main() -> None:
@@ -59,7 +58,7 @@ def main() -> None:
     for name, scored in (("full", model), ("a tenth", small)):
         loss, auc = scored.evaluate(x, y, batch_size=8192, verbose=0)
         print(f"{name}: test AUC {auc:.4f}, log loss {loss:.4f}")
-    counts = count_ids(model, {"x": data.train[0]})
+    counts = keras_eds.count_ids(model, {"x": data.train[0]})
     path = arguments.out / "popularity.png"
     reporting.plot_popularity(plan, counts, path)
     print(plan, f"Picture: {path}", sep="\n")

@@ -16,7 +16,13 @@ from keras_eds.field import Field
 from keras_eds.field_plan import FieldPlan
 from keras_eds.plan import DimensionPlan
 from keras_eds.row_plan import RowPlan
-from keras_eds.surgery import apply_plan, find_fields, measure, use_sparse_lookups
+from keras_eds.surgery import (
+    apply_plan,
+    count_ids,
+    find_fields,
+    measure,
+    use_sparse_lookups,
+)
 
 if TYPE_CHECKING:
     from keras_eds import callbacks, datasets, methods, reporting, tuners
@@ -49,6 +55,7 @@ __all__ = [
     "RowPlan",
     "apply_plan",
     "callbacks",
+    "count_ids",
     "datasets",
     "find_fields",
     "layers",

@@ -44,7 +44,7 @@ def plot_popularity(
     Args:
         plan: The plan.
         counts: How often each id comes, by field name; see
-            `keras_eds.surgery.count.count_ids`.
+            `keras_eds.count_ids`.
         path: Where to save a PNG. Defaults to nowhere.
 
     Raises:

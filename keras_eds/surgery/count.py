@@ -41,7 +41,7 @@ def count_ids(
 
     Example:
 
-    >>> counts = count_ids(model, {"x": x})
+    >>> counts = keras_eds.count_ids(model, {"x": x})
     >>> counts["user"].shape
     (1000,)
     """
