@@ -194,7 +194,7 @@ weights = [w.copy() for w in model.get_weights()]
 measured = keras_eds.measure(model, data, batches=8)["word"]
 same = all((a == b).all() for a, b in zip(weights, model.get_weights()))
 off = {}
-for name in vars(right):
+for name in [n for n, value in vars(right).items() if value is not None]:
     ours, theirs = np.array(getattr(measured, name)), np.array(getattr(right, name))
     off[name] = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 model.fit(x, y, verbose=0, batch_size=256)

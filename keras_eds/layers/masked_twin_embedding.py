@@ -7,13 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import activations, constraints, initializers, ops, regularizers
+from keras import activations, constraints, initializers, ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import masked_twin_checks as checks
 from keras_eds.layers import prefix_mask
-from keras_eds.layers.combining import check_combiner, reduce_rows, scale_of
+from keras_eds.layers.combining import reduce_rows
 from keras_eds.layers.counts_variable import CountsVariable
 from keras_eds.layers.frequency_features import (
     COLUMNS,
@@ -21,11 +21,12 @@ from keras_eds.layers.frequency_features import (
     frequency_groups,
 )
 from keras_eds.layers.id_counts import check_counts, count_ids
+from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.layers.twin_mlps import TwinMLPs
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class MaskedTwinEmbedding(keras.layers.Layer):
+class MaskedTwinEmbedding(LookupLayer):
     """Looks ids up and keeps the first values of each vector, as many as it learns.
 
     With `e_i` row `i` of `embeddings`, `s_i` the frequency features of id `i` and
@@ -142,19 +143,24 @@ class MaskedTwinEmbedding(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         checks.check_integer("input_dim", input_dim)
         checks.check_integer("output_dim", output_dim)
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer,
+            embeddings_regularizer,
+            mask_zero,
+            combiner,
+            **kwargs,
+        )
         checks.check_min_size(min_size, output_dim)
         checks.check_integer("groups", groups, least=2)
         checks.check_alpha_from(alpha_from)
-        check_combiner(combiner)
         if counts is not None:
             counts = check_counts(counts, input_dim)
         if weights is not None:
             weights = checks.check_table(weights, input_dim, output_dim)
-        self.input_dim = input_dim
-        self.output_dim = output_dim
         self.groups = groups
         self.hidden_units = checks.check_hidden_units(hidden_units)
         self.activation = activations.get(activation)
@@ -162,14 +168,8 @@ class MaskedTwinEmbedding(keras.layers.Layer):
         self.alpha_from = alpha_from
         self.min_size = min_size
         self.size_bias = checks.check_number("size_bias", size_bias, above=False)
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
-        self.mask_zero = mask_zero
-        self.combiner = combiner
         self.seed = seed
-        self.supports_masking = mask_zero
-        self.autocast = False
         self._add_settings(temperature, size_penalty)
         self._matrix = prefix_mask.prefix_matrix(output_dim, min_size)
         if counts is not None or weights is not None:
@@ -270,10 +270,7 @@ class MaskedTwinEmbedding(keras.layers.Layer):
 
     def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
         self._check_counts_known()
-        ids = inputs
-        if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
-            ids = ops.cast(ids, "int32")
-        scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
+        ids, scale = self._ids_and_scale(inputs, weights)
         groups = lookup(self.group_of_id, ids, "int32")
         mask = ops.cast(self._group_masks(training), self.compute_dtype)
         rows = lookup(self.embeddings, ids, self.compute_dtype)
@@ -338,29 +335,6 @@ class MaskedTwinEmbedding(keras.layers.Layer):
         soft = prefix_mask.soft_mask(self._group_logits(), self._matrix)
         return float(ops.convert_to_numpy(self._expected_size(soft)))
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
-
-    def compute_output_shape(
-        self, input_shape: Any, weights_shape: Any = None
-    ) -> tuple[int | None, ...]:
-        reduced = self.combiner is not None and len(input_shape) > 1
-        leading = input_shape[:-1] if reduced else input_shape
-        return (*leading, self.output_dim)
-
-    def compute_output_spec(
-        self, inputs: Any, weights: Any = None, training: Any = None
-    ) -> keras.KerasTensor:
-        shape = self.compute_output_shape(inputs.shape)
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def quantize(self, mode: str, **kwargs: Any) -> None:
-        """Not supported yet."""
-        raise NotImplementedError(
-            f"Layer {self.name!r} (MaskedTwinEmbedding) cannot be quantized. "
-            f"Received: mode={mode!r}. Leave it out with `filters`."
-        )
-
     @classmethod
     def from_table(cls, table: npt.ArrayLike, **kwargs: Any) -> MaskedTwinEmbedding:
         """A layer that starts from a trained table.
@@ -378,8 +352,6 @@ class MaskedTwinEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = super().get_config()
         config.update(
-            input_dim=self.input_dim,
-            output_dim=self.output_dim,
             groups=self.groups,
             hidden_units=list(self.hidden_units),
             activation=activations.serialize(self.activation),
@@ -389,11 +361,7 @@ class MaskedTwinEmbedding(keras.layers.Layer):
             min_size=self.min_size,
             size_bias=self.size_bias,
             size_penalty=self._size_penalty,
-            embeddings_initializer=initializers.serialize(self.embeddings_initializer),
-            embeddings_regularizer=regularizers.serialize(self.embeddings_regularizer),
             embeddings_constraint=constraints.serialize(self.embeddings_constraint),
-            mask_zero=self.mask_zero,
-            combiner=self.combiner,
             seed=self.seed,
         )
         return config

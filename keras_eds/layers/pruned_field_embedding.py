@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import constraints, initializers, ops, regularizers
+from keras import constraints, initializers, ops
 
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers.combining import (
-    check_combiner,
     reduce_constant,
     reduce_rows,
-    scale_of,
 )
+from keras_eds.layers.lookup_layer import LookupLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class PrunedFieldEmbedding(keras.layers.Layer):
+class PrunedFieldEmbedding(LookupLayer):
     """Looks ids up in a narrow table and projects the rows to full width.
 
     `output = embeddings[ids] @ projection + constant`, with `embeddings` of
@@ -75,22 +74,21 @@ class PrunedFieldEmbedding(keras.layers.Layer):
         combiner: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         output_dim = kept_dim if output_dim is None else output_dim
         _check_sizes(input_dim, kept_dim, output_dim)
-        check_combiner(combiner)
-        self.input_dim = input_dim
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer,
+            embeddings_regularizer,
+            mask_zero,
+            combiner,
+            **kwargs,
+        )
         self.kept_dim = kept_dim
-        self.output_dim = output_dim
         self.use_constant = use_constant
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.projection_initializer = initializers.get(projection_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
-        self.mask_zero = mask_zero
-        self.combiner = combiner
-        self.supports_masking = mask_zero
-        self.autocast = False
 
     @property
     def has_projection(self) -> bool:
@@ -121,10 +119,7 @@ class PrunedFieldEmbedding(keras.layers.Layer):
             )
 
     def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
-        ids = inputs
-        if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
-            ids = ops.cast(ids, "int32")
-        scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
+        ids, scale = self._ids_and_scale(inputs, weights)
         if self.kept_dim == 0:
             return self._only_constant(ids, scale)
         rows = lookup(self.embeddings, ids, self.compute_dtype)
@@ -147,42 +142,13 @@ class PrunedFieldEmbedding(keras.layers.Layer):
         constant = ops.cast(self.constant, self.compute_dtype)
         return zeros + reduce_constant(constant, scale)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
-
-    def compute_output_shape(
-        self, input_shape: Any, weights_shape: Any = None
-    ) -> tuple[int | None, ...]:
-        reduced = self.combiner is not None and len(input_shape) > 1
-        leading = input_shape[:-1] if reduced else input_shape
-        return (*leading, self.output_dim)
-
-    def compute_output_spec(
-        self, inputs: Any, weights: Any = None, training: Any = None
-    ) -> keras.KerasTensor:
-        shape = self.compute_output_shape(inputs.shape)
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def quantize(self, mode: str, **kwargs: Any) -> None:
-        """Not supported yet."""
-        raise NotImplementedError(
-            f"Layer {self.name!r} (PrunedFieldEmbedding) cannot be quantized. "
-            f"Received: mode={mode!r}. Leave it out with `filters`."
-        )
-
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = super().get_config()
         config.update(
-            input_dim=self.input_dim,
             kept_dim=self.kept_dim,
-            output_dim=self.output_dim,
             use_constant=self.use_constant,
-            embeddings_initializer=initializers.serialize(self.embeddings_initializer),
             projection_initializer=initializers.serialize(self.projection_initializer),
-            embeddings_regularizer=regularizers.serialize(self.embeddings_regularizer),
             embeddings_constraint=constraints.serialize(self.embeddings_constraint),
-            mask_zero=self.mask_zero,
-            combiner=self.combiner,
         )
         return config
 

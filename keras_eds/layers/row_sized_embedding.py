@@ -7,17 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import initializers, ops, regularizers
+from keras import initializers, ops
 
 from keras_eds.backend.block_lookup import block_lookup
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import row_blocks
 from keras_eds.layers.combining import (
-    check_combiner,
     reduce_constant,
     reduce_rows,
-    scale_of,
 )
+from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.layers.row_checks import (
     check_blocks,
     check_dense,
@@ -29,7 +28,7 @@ from keras_eds.layers.row_initializer import in_table
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class RowSizedEmbedding(keras.layers.Layer):
+class RowSizedEmbedding(LookupLayer):
     """Looks ids up whose vectors have each its own number of values.
 
     `output = pad(row[:sizes[id]]) @ projection + constant`, where `pad` appends
@@ -100,22 +99,21 @@ class RowSizedEmbedding(keras.layers.Layer):
         combiner: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         check_dim("input_dim", input_dim)
         check_dim("output_dim", output_dim)
-        check_combiner(combiner)
-        self.input_dim = input_dim
-        self.output_dim = output_dim
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer,
+            embeddings_regularizer,
+            mask_zero,
+            combiner,
+            **kwargs,
+        )
         self._take_sizes(sizes, blocks)
         self.use_projection = use_projection
         self.use_constant = use_constant
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.projection_initializer = initializers.get(projection_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.mask_zero = mask_zero
-        self.combiner = combiner
-        self.supports_masking = mask_zero
-        self.autocast = False
 
     def _take_sizes(self, sizes: Any, blocks: Any) -> None:
         if sizes is None and blocks is None:
@@ -197,10 +195,7 @@ class RowSizedEmbedding(keras.layers.Layer):
         )
 
     def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
-        ids = inputs
-        if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
-            ids = ops.cast(ids, "int32")
-        scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
+        ids, scale = self._ids_and_scale(inputs, weights)
         rows = self._rows(ids)
         # Reduce first: the narrow rows are the cheaper ones.
         rows = rows if scale is None else reduce_rows(rows, scale)
@@ -222,29 +217,6 @@ class RowSizedEmbedding(keras.layers.Layer):
             ops.convert_to_tensor(self.reaching),
             width,
             self.compute_dtype,
-        )
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
-
-    def compute_output_shape(
-        self, input_shape: Any, weights_shape: Any = None
-    ) -> tuple[int | None, ...]:
-        reduced = self.combiner is not None and len(input_shape) > 1
-        leading = input_shape[:-1] if reduced else input_shape
-        return (*leading, self.output_dim)
-
-    def compute_output_spec(
-        self, inputs: Any, weights: Any = None, training: Any = None
-    ) -> keras.KerasTensor:
-        shape = self.compute_output_shape(inputs.shape)
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def quantize(self, mode: str, **kwargs: Any) -> None:
-        """Not supported yet."""
-        raise NotImplementedError(
-            f"Layer {self.name!r} (RowSizedEmbedding) cannot be quantized. "
-            f"Received: mode={mode!r}. Leave it out with `filters`."
         )
 
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -323,15 +295,9 @@ class RowSizedEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = super().get_config()
         config.update(
-            input_dim=self.input_dim,
-            output_dim=self.output_dim,
             blocks=[list(block) for block in self.blocks],
             use_projection=self.use_projection,
             use_constant=self.use_constant,
-            embeddings_initializer=initializers.serialize(self.embeddings_initializer),
             projection_initializer=initializers.serialize(self.projection_initializer),
-            embeddings_regularizer=regularizers.serialize(self.embeddings_regularizer),
-            mask_zero=self.mask_zero,
-            combiner=self.combiner,
         )
         return config
