@@ -26,13 +26,18 @@ def in_table(
     initializer = _with_own_seed(initializer, number)
 
     def initialize(shape: Any, dtype: Any = None) -> Any:
-        values = initializer(shape, dtype)
         # In NumPy, where a new shape needs no compilation.
+        values = ops.convert_to_numpy(initializer(shape, "float32"))
         positions = np.arange(start, start + shape[0], dtype=np.int32)
         kept = positions[:, None] < np.minimum(reaching[: shape[1]], stop)
-        return ops.where(ops.convert_to_tensor(kept), values, ops.zeros_like(values))
+        return ops.convert_to_tensor(np.where(kept, values, 0), dtype)
 
     return initialize
+
+
+def constant_rows(rows: np.ndarray) -> Callable[..., Any]:
+    """The initializer that gives these rows."""
+    return lambda shape, dtype=None: ops.convert_to_tensor(rows, dtype)
 
 
 def _with_own_seed(initializer: Any, number: int) -> Any:

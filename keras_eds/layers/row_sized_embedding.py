@@ -24,7 +24,7 @@ from keras_eds.layers.row_checks import (
     check_fit,
     check_sizes,
 )
-from keras_eds.layers.row_initializer import in_table
+from keras_eds.layers.row_initializer import constant_rows, in_table
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
@@ -133,6 +133,7 @@ class RowSizedEmbedding(LookupLayer):
                 chosen = row_blocks.choose_blocks(array)
             check_fit(array, chosen)
         self.blocks = tuple(chosen)
+        self._first_rows: list[npt.NDArray[Any]] | None = None
         self._at_first: Any = (positions, reaching)
 
     @property
@@ -168,20 +169,21 @@ class RowSizedEmbedding(LookupLayer):
         self.reaching = self._add_integers("reaching", reaching, "int32")
         starts = row_blocks.starts(self.blocks)
         for number, (block, start) in enumerate(zip(self.blocks, starts, strict=False)):
-            rows = row_blocks.height(block, self.input_dim)
+            if self._first_rows is None:
+                stop = start + block.ids
+                first = in_table(
+                    self.embeddings_initializer, number, start, stop, reaching
+                )
+            else:
+                first = constant_rows(self._first_rows[number])
             table = self.add_weight(
                 name=f"embeddings_{number}",
-                shape=(rows, block.width),
-                initializer=in_table(
-                    self.embeddings_initializer,
-                    number,
-                    start,
-                    start + block.ids,
-                    reaching,
-                ),
+                shape=(row_blocks.height(block, self.input_dim), block.width),
+                initializer=first,
                 regularizer=self.embeddings_regularizer,
             )
             self.embeddings.append(table)
+        self._first_rows = None
 
     def _add_integers(
         self, name: str, values: npt.NDArray[np.int32], dtype: str
@@ -239,16 +241,16 @@ class RowSizedEmbedding(LookupLayer):
             dense[ids] = ops.convert_to_numpy(ops.stop_gradient(rows))
         return dense
 
-    def assign_rows(self, table: npt.ArrayLike) -> None:
-        """Takes the first `sizes[id]` values of each row of a full table.
+    def build_from_rows(self, table: npt.ArrayLike) -> None:
+        """Builds the layer with the first `sizes[id]` values of each row.
 
         Args:
             table: Floats of shape `(input_dim, width)`, `width` at least the
                 largest size.
         """
-        tables = row_blocks.split_rows(np.asarray(table), self.sizes(), self.blocks)
-        for variable, rows in zip(self.embeddings, tables, strict=True):
-            variable.assign(rows)
+        rows = np.asarray(table)
+        self._first_rows = row_blocks.split_rows(rows, self.sizes(), self.blocks)
+        self.build()
 
     @classmethod
     def from_dense(
@@ -284,8 +286,7 @@ class RowSizedEmbedding(LookupLayer):
             use_constant=constant is not None,
             **kwargs,
         )
-        layer.build()
-        layer.assign_rows(values)
+        layer.build_from_rows(values)
         if given is not None and layer.projection is not None:
             layer.projection.assign(given[: layer.stored_width])
         if layer.constant is not None:

@@ -81,9 +81,10 @@ def _row_sized(
         use_constant=kept.mean is not None,
         projection_initializer="glorot_uniform",
     )
-    layer.build(None)
-    if values == "kept" and layer.blocks:
-        layer.assign_rows(kept.rows(_table(site.layer)))
+    if values == "kept":
+        layer.build_from_rows(kept.rows(_table(site.layer)))
+    else:
+        layer.build()
     if layer.projection is not None and alignment == "plan":
         layer.projection.assign(kept.projection)
     if layer.constant is not None and (alignment == "plan" or not kept.kept_dim):
