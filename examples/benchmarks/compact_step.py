@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -160,13 +161,14 @@ def main() -> None:
         return save_models(folder, int(largest), int(width))
     if arguments.train:
         return train_in_this_process(arguments.train[0], int(arguments.train[1]))
-    backend = keras.backend.backend()
+    backend, cores = keras.backend.backend(), len(os.sched_getaffinity(0))
     found = peaks(5_000_000, 32)
     lines = [
         "# The compact model against the full one",
         "",
         "Made by `python examples/benchmarks/compact_step.py` on the "
-        f"{backend} backend, 2 CPU cores: DeepFM, {FIELDS} fields of 10 ids to the "
+        f"{backend} backend, {cores} CPU core{'s' * (cores > 1)}: DeepFM, {FIELDS} "
+        "fields of 10 ids to the "
         "largest vocabulary in equal ratios, LazyAdam, random widths at 10% of the "
         "table bytes. Milliseconds a batch.",
         "",

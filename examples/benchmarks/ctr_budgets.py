@@ -227,7 +227,8 @@ def write_tables() -> None:
         parts = [f"# {path.stem}: means over seeds\n"]
         parts.append(
             "Made by `KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py "
-            f"--dataset {rows.dataset[0]}` and `--tables`, on 2 CPU cores.\n"
+            f"--dataset {rows.dataset[0]}` and `--tables`, on 1 to 2 "
+            "CPU cores that others shared: seconds are rough.\n"
         )
         for model, group in rows.groupby("model", sort=False):
             groups = group.groupby(["method", "budget"])
