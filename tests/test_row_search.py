@@ -9,8 +9,9 @@ from keras import ops
 from search_setup import EAGER, FIT, search
 
 import keras_eds
+from keras_eds.errors import FieldError
 from keras_eds.layers import RowSizedEmbedding
-from keras_eds.methods import PrincipalRows
+from keras_eds.methods import SSEDS, PrincipalRows
 from keras_eds.surgery.keras_private import all_layers
 
 USERS, ITEMS, WIDTH = 400, 300, 8
@@ -117,3 +118,14 @@ def test_warm_starts(tmp_path, warm_start, alignment):
     result = found(tmp_path, budget=[0.3], method=method)
     assert packed(result.get_best_models()[0])
     assert np.isfinite(result.results()[-1].score)
+
+
+@pytest.mark.parametrize("method", ["principal_rows", "sseds"])
+def test_a_constraint_is_refused_before_any_work(tmp_path, method):
+    table = keras.layers.Embedding(9, 4, embeddings_constraint="non_neg", name="kept")
+    model = keras.Sequential([keras.Input((), dtype="int32"), table])
+    model.compile("sgd", "mse")
+    with pytest.raises(FieldError, match=r"constraint on \['kept'\]"):
+        search(tmp_path, model, 0.5, method=method)
+    assert not any(tmp_path.iterdir())
+    search(tmp_path, model, 0.5, method=SSEDS(basis="columns"), objective="loss")

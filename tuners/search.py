@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from keras_tuner.errors import FatalError
 
 from keras_eds import methods
 from keras_eds.budget import parse_budgets
-from keras_eds.errors import DataError, EDSError, ProjectError, StageError
+from keras_eds.errors import DataError, EDSError, FieldError, ProjectError, StageError
 from keras_eds.methods import Method
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.inspect import inspect_batches
-from keras_eds.surgery.sites import Filters, find_fields
+from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.tuners import project
 from keras_eds.tuners.fit_data import FitData, by_name, callback_list, copies_of
 from keras_eds.tuners.hypermodel import EDSHyperModel
@@ -84,10 +85,12 @@ class EDSSearch(SearchResults):
         max_retries_per_trial: int = 0,
     ) -> None:
         hypermodel = EDSHyperModel(model, filters)
-        self.fields = find_fields(hypermodel.source.example, filters)
+        sites = find_sites(hypermodel.source.example, filters)
+        self.fields = [site.field for site in sites]
         self.budgets = parse_budgets(budget)
         self.method = methods.get(method)
         _check_warm_start(self.method, hypermodel.source.trained)
+        _check_constraints(self.method, sites)
         self._eds_oracle = EDSOracle(
             self.fields,
             self.budgets,
@@ -266,4 +269,14 @@ def _check_warm_start(method: Method, trained: bool) -> None:
             "`warm_start='initial'` must be used with a model that is not trained "
             "yet, whose values before training are known. Received: a trained model. "
             "Pass a function that builds it, or use another warm_start."
+        )
+
+
+def _check_constraints(method: Method, sites: Sequence[Site]) -> None:
+    names = [s.field.name for s in sites if s.layer.embeddings_constraint is not None]
+    if method.rotates and names:
+        raise FieldError(
+            "`model` must have tables without a constraint, which a rotation would "
+            f"break. Received: a constraint on {names}. Search with "
+            "SSEDS(basis='columns') or leave the tables out with `filters`."
         )

@@ -81,9 +81,11 @@ class Method(ABC):
     Attributes:
         name: What `EDSSearch(method=...)` calls it.
         granularity: What gets a size of its own: `"field"`, `"row"` or `"entry"`.
+        rotates: Whether plans mix the columns of a table.
     """
 
     name: str
+    rotates: bool = False
     granularity: Literal["field", "row", "entry"] = "field"
 
     def start(

@@ -70,6 +70,7 @@ class PrincipalRows(SingleShot):
 
     name = "principal_rows"
     granularity = "row"
+    rotates = True
 
     def __init__(
         self,

@@ -111,7 +111,7 @@ class SSEDS(SingleShot):
         self.floor = floor
         self.fill = fill
         self.reduce = reduce
-        principal = basis == "principal"
+        self.rotates = principal = basis == "principal"
         self.score_per_byte = principal if score_per_byte is None else score_per_byte
 
     def check(self, state: SearchState) -> None:
