@@ -100,6 +100,7 @@ ARGUMENTS = {
         "embeddings_regularizer": "l2", "mask_zero": True, "combiner": "sum",
     },
     "LookedUpL2": {"l2": 0.5},
+    "ScaledDot": {"temperature": 0.5},
     "LazyAdagrad": {
         "learning_rate": 0.5, "initial_accumulator_value": 0.2, "epsilon": 1e-3
     },
