@@ -39,6 +39,12 @@ class FieldMeasurement:
     counts: np.ndarray | None = None
     table: np.ndarray | None = None
 
+    @classmethod
+    def of_counts(cls, counts: np.ndarray) -> FieldMeasurement:
+        """Counts alone: no vector and no gradient was looked at."""
+        none, square = np.zeros(0), np.zeros((0, 0))
+        return cls(none, none, none, square, square, float(counts.sum()), counts)
+
     def covariance(self) -> np.ndarray:
         """E[(e - mean) (e - mean)^T], `(output_dim, output_dim)`."""
         return self.second_moment - np.outer(self.mean, self.mean)
@@ -58,6 +64,11 @@ class Measurements(Mapping[str, FieldMeasurement]):
 
     def __len__(self) -> int:
         return len(self.by_field)
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, np.ndarray]) -> Measurements:
+        """What a probe leaves that only counts ids."""
+        return cls({n: FieldMeasurement.of_counts(c) for n, c in counts.items()})
 
     def is_finite(self) -> bool:
         """Whether no NaN and no infinity was measured."""

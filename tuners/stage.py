@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -55,26 +56,35 @@ class Stage:
 
     def probe(self, proposal: Proposal, names: dict[str, str]) -> dict[str, Any]:
         """Measures the fields; `names` maps them to the model's names."""
-        settings = proposal.settings
-        measured = measure(
-            self.model,
-            self.data.measured_on(settings["data"]),
-            batches=self._batches(settings["batches"], settings["data"]),
-            filters=lambda field: field.name in names.values(),
-            verbose=self.data.options.get("verbose", "auto"),
-        )
-        if settings.get("rows"):
-            measured = self._with_rows(measured)
+        if proposal.settings.get("counts"):
+            measured = Measurements.of_counts(self._counts(names.values()))
+        else:
+            measured = self._measure(proposal, names.values())
         ours = Measurements({name: measured[there] for name, there in names.items()})
         ours.save(self.files.measurements)
         known = self.files.read_full_scores()
         return {"after": self.score() if known is None else known}
 
-    def _with_rows(self, measured: Measurements) -> Measurements:
-        """Adds every table, and how often its ids come in the training data."""
+    def _measure(self, proposal: Proposal, names: Collection[str]) -> Measurements:
+        settings = proposal.settings
+        measured = measure(
+            self.model,
+            self.data.measured_on(settings["data"]),
+            batches=self._batches(settings["batches"], settings["data"]),
+            filters=lambda field: field.name in names,
+            verbose=self.data.options.get("verbose", "auto"),
+        )
+        return self._with_rows(measured) if settings.get("rows") else measured
+
+    def _counts(self, names: Collection[str]) -> dict[str, np.ndarray]:
+        """How often the ids of some tables come in the training data."""
         data = dict(self.data.inspected)
         data["steps_per_epoch"] = self.data.options.get("steps_per_epoch")
-        counts = count_ids(self.model, data, lambda field: field.name in measured)
+        return count_ids(self.model, data, lambda field: field.name in names)
+
+    def _with_rows(self, measured: Measurements) -> Measurements:
+        """Adds every table, and how often its ids come in the training data."""
+        counts = self._counts(list(measured))
         tables = {
             site.field.name: ops.convert_to_numpy(
                 keras_private.table_variable(site.layer)
