@@ -70,8 +70,8 @@ def load_movielens_1m(
 
     Reference: Harper and Konstan, The MovieLens Datasets, TiiS 2015.
     """
-    file = _find(path, download)
-    ratings = _read_ratings(file)
+    file = find_ratings(path, download)
+    ratings = read_ratings(file)
     if split == "time":
         ratings = _sort_by_time(ratings)
     train, validation, test = split_rows(len(ratings), split, fractions, seed)
@@ -88,7 +88,8 @@ def load_movielens_1m(
     return deal_out(fields, encoded, labels, parts, f"MovieLens-1M, {file}")
 
 
-def _find(path: str | os.PathLike[str] | None, download: bool) -> Path:
+def find_ratings(path: str | os.PathLike[str] | None, download: bool) -> Path:
+    """Find the ratings, or download them."""
     try:
         return find_data("movielens-1m", path, _FILENAMES, _ADVICE)
     except FileNotFoundError:
@@ -107,7 +108,8 @@ def _read_bytes(file: Path, stem: str) -> bytes:
     return (file.parent / stem).read_bytes()
 
 
-def _read_ratings(file: Path) -> pd.DataFrame:
+def read_ratings(file: Path) -> pd.DataFrame:
+    """Read `ratings.dat`, in its order, as user, movie, rating and time."""
     in_zip = file.suffix == ".zip"
     source = io.BytesIO(_read_bytes(file, "ratings.dat")) if in_zip else file
     # "::" would need pandas' slow parser; ":" makes every other column empty.

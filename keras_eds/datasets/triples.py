@@ -1,0 +1,112 @@
+"""User, item that the user met, items that the user did not meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_eds.datasets.pairs import Pairs
+from keras_eds.datasets.unseen_items import UnseenItems
+from keras_eds.models.argument_checks import check_positive_integer
+
+Batch = tuple[dict[str, np.ndarray], np.ndarray]
+_ORDERS = ("interactions", "users")
+
+
+class Triples(keras.utils.PyDataset):
+    """Batches for `fit`: `n` items a user has not met beside each one met.
+
+    A batch is `({"user": (batch,), "item": (batch, 1 + n)}, labels)`: column
+    0 of the items is the one met, the others are uniform draws from the
+    items that the user has not met; `labels`, `(batch, 1 + n)`, are 1 in
+    column 0. The same seed gives the same batches on every backend.
+
+    Args:
+        pairs: What users have met: the training part.
+        batch_size: Rows of a batch. Defaults to 2048.
+        negatives: `n`, how many items that were not met. Defaults to 1.
+        order: `"interactions"`: an epoch is every interaction once, shuffled.
+            `"users"`: as many rows, each a uniform draw of a user and then of
+            one of the user's items, which weighs all users alike.
+        seed: Seed of all draws. Defaults to 0.
+        **kwargs: `workers`, `use_multiprocessing`, `max_queue_size` of
+            `keras.utils.PyDataset`.
+
+    Raises:
+        DataError: If a user has met all items.
+        ValueError: If another argument breaks the rules above.
+
+    Example:
+
+    >>> pairs = Pairs.of([0, 0, 1], [0, 1, 2], num_users=2, num_items=4)
+    >>> x, y = Triples(pairs, batch_size=3)[0]
+    >>> x["item"].shape, y.tolist()
+    ((3, 2), [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+
+    Reference: Rendle et al., BPR: Bayesian Personalized Ranking from Implicit
+    Feedback, UAI 2009, section 4.1.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        batch_size: int = 2048,
+        negatives: int = 1,
+        order: str = "interactions",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_size = check_positive_integer("batch_size", batch_size)
+        self.negatives = check_positive_integer("negatives", negatives)
+        check_order(order)
+        self.pairs = pairs
+        self.order = order
+        self.seed = seed
+        self._unseen = UnseenItems(pairs)
+        self._active = np.flatnonzero(pairs.user_counts)
+        self._epoch = -1
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return -(-len(self.pairs) // self.batch_size)
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        random = np.random.default_rng([self.seed, self._epoch])
+        if self.order == "interactions":
+            self._rows = random.permutation(len(self.pairs))
+
+    def __getitem__(self, index: int) -> Batch:
+        start = index * self.batch_size
+        size = min(self.batch_size, len(self.pairs) - start)
+        # Not one stream: workers take the batches in any order.
+        random = np.random.default_rng([self.seed, self._epoch, index])
+        rows = (
+            self._rows[start : start + size]
+            if self.order == "interactions"
+            else self._rows_of_users(size, random)
+        )
+        users = self.pairs.users[rows]
+        repeated = np.repeat(users[:, None], self.negatives, axis=1)
+        drawn = self._unseen.draw(repeated, random)
+        items = np.concatenate([self.pairs.items[rows][:, None], drawn], axis=1)
+        labels = np.zeros(items.shape, "float32")
+        labels[:, 0] = 1
+        return {"user": users, "item": items}, labels
+
+    def _rows_of_users(self, size: int, random: np.random.Generator) -> np.ndarray:
+        users = random.choice(self._active, size)
+        offsets = self._unseen.offsets
+        return np.asarray(random.integers(offsets[users], offsets[users + 1]))
+
+
+def check_order(order: str) -> None:
+    """Refuse an `order` that is not known."""
+    if order not in _ORDERS:
+        raise ValueError(
+            f"`order` must be one of {_ORDERS}. Received: order={order!r}. "
+            "Use 'interactions' for every interaction once an epoch."
+        )
