@@ -25,13 +25,13 @@ from keras_eds.surgery import (
 )
 
 if TYPE_CHECKING:
-    from keras_eds import callbacks, datasets, methods, reporting, tuners
+    from keras_eds import callbacks, datasets, methods, metrics, reporting, tuners
     from keras_eds.tuners import EDSSearch
 
 __version__ = "0.1.0"
 
 # Found on first use: KerasTuner, pandas and TensorBoard are slow to import.
-_ROOMS = ("callbacks", "datasets", "methods", "reporting", "tuners")
+_ROOMS = ("callbacks", "datasets", "methods", "metrics", "reporting", "tuners")
 
 
 def __getattr__(name: str) -> Any:
@@ -61,6 +61,7 @@ __all__ = [
     "layers",
     "measure",
     "methods",
+    "metrics",
     "models",
     "optimizers",
     "reporting",

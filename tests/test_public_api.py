@@ -11,9 +11,20 @@ import keras
 import pytest
 
 import keras_eds
-from keras_eds import callbacks, datasets, layers, methods, models, optimizers, tuners
+from keras_eds import (
+    callbacks,
+    datasets,
+    layers,
+    methods,
+    metrics,
+    models,
+    optimizers,
+    tuners,
+)
 
-ROOMS = (callbacks, datasets, layers, methods, models, optimizers, tuners)
+ROOMS = (
+    callbacks, datasets, layers, methods, metrics, models, optimizers, tuners
+)  # fmt: skip
 PUBLIC = sorted(
     {
         getattr(module, name)

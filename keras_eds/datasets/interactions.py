@@ -30,6 +30,12 @@ class Interactions:
     Raises:
         DataError: If a part has other numbers of users or items, or two parts
             share an interaction.
+
+    Example:
+
+    >>> data = Interactions.split([7, 7, 9], ["a", "b", "a"])
+    >>> data.num_users, data.num_items
+    (2, 2)
     """
 
     train: Pairs

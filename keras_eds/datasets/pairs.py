@@ -24,6 +24,12 @@ class Pairs:
         items: Item of each interaction, int32, `(interactions,)`.
         num_users: Users are `0 .. num_users - 1`; some may have no item.
         num_items: Items are `0 .. num_items - 1`; some may have no user.
+
+    Example:
+
+    >>> pairs = Pairs.of([1, 0, 1], [2, 0, 1], num_users=2, num_items=3)
+    >>> pairs.offsets.tolist(), pairs.items.tolist()
+    ([0, 1, 3], [0, 1, 2])
     """
 
     users: npt.NDArray[np.int32]
@@ -80,7 +86,7 @@ class Pairs:
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
         """Where the items of each user begin, `(num_users + 1,)`."""
-        offsets = np.zeros(self.num_users + 1, np.int64)
+        offsets: np.ndarray = np.zeros(self.num_users + 1, dtype=np.int64)
         np.cumsum(self.user_counts, out=offsets[1:])
         return offsets
 
@@ -97,7 +103,8 @@ class Pairs:
     @property
     def keys(self) -> npt.NDArray[np.int64]:
         """`user * num_items + item`, ascending: to look interactions up."""
-        return self.users.astype("int64") * self.num_items + self.items
+        first = self.users.astype(np.int64) * self.num_items
+        return np.asarray(first + self.items, np.int64)
 
     def items_of(self, user: int) -> npt.NDArray[np.int32]:
         """The items of one user, ascending."""
