@@ -38,7 +38,7 @@ def make(**arguments):
     """A layer whose twins have been moved from where they start."""
     layer = MaskedTwinEmbedding(IDS, WIDTH, COUNTS, seed=1, **arguments)
     rng = np.random.default_rng(24)
-    for kernel in layer.mlps.kernels:
+    for kernel in layer.masks.mlps.kernels:
         kernel.assign(rng.normal(size=kernel.shape))
     layer.embeddings.assign(rng.normal(size=(IDS, WIDTH)))
     return layer
@@ -49,17 +49,17 @@ class Reference:
 
     def __init__(self, layer):
         groups = frequency_groups(
-            COUNTS.astype(float), 50, layer.alpha_from, layer.mask_zero
+            COUNTS.astype(float), 50, layer.masks.alpha_from, layer.mask_zero
         )
-        self.least, self.temperature = layer.min_size, layer._temperature
-        self.relu = layer.activation is keras.activations.relu
+        self.least, self.temperature = layer.masks.min_size, layer.masks._temperature
+        self.relu = layer.masks.activation is keras.activations.relu
         self.seen = groups.of_id > 0
         features = groups.features[groups.of_id].astype(float)
         self.table = numpy(layer.embeddings).astype(float)
-        kernels = [numpy(kernel).astype(float) for kernel in layer.mlps.kernels]
+        kernels = [numpy(kernel).astype(float) for kernel in layer.masks.mlps.kernels]
         kernels[0] = kernels[0].transpose(1, 0, 2)
         alpha = features[:, 2:]
-        self.mixes = [alpha, 1 - alpha] if layer.twins else [1.0]
+        self.mixes = [alpha, 1 - alpha] if layer.masks.twins else [1.0]
         self.nets = [[k[n] for k in kernels] for n in range(len(self.mixes))]
         self.inputs = [self.forward(features[:, :2], net) for net in self.nets]
         self.logits = sum(
@@ -148,7 +148,7 @@ def test_gradients_under_xla():
 def check_gradients(arguments, penalty, jit):
     layer = make(**arguments, size_penalty=penalty)
     wanted = Reference(layer)
-    before = [numpy(v) for v in (layer.embeddings, *layer.mlps.kernels)]
+    before = [numpy(v) for v in (layer.embeddings, *layer.masks.mlps.kernels)]
     pull = np.random.default_rng(2).normal(size=(*BATCH.shape, WIDTH))
     pull = pull.astype("float32")
     loss = train_once(layer, BATCH, pull, jit)
@@ -157,7 +157,7 @@ def check_gradients(arguments, penalty, jit):
     np.add.at(by_id, BATCH, pull)
     table, kernels = wanted.gradients(by_id, penalty or 0.0)
     kernels[0] = kernels[0].transpose(1, 0, 2)
-    after = [numpy(v) for v in (layer.embeddings, *layer.mlps.kernels)]
+    after = [numpy(v) for v in (layer.embeddings, *layer.masks.mlps.kernels)]
     for old, new, gradient in zip(before, after, [table, *kernels], strict=True):
         np.testing.assert_allclose(old - new, gradient, rtol=2e-4, atol=2e-5)
     output = (wanted.table * wanted.mask)[BATCH]
@@ -169,9 +169,9 @@ def test_ids_without_a_frequency_have_the_least_size_and_teach_nothing():
     layer = make(mask_zero=True, min_size=2)
     assert (layer.sizes()[[0, 1, 6]] == 2).all()
     ids = np.array([[0, 1, 6]])
-    kernels = [numpy(kernel) for kernel in layer.mlps.kernels]
+    kernels = [numpy(kernel) for kernel in layer.masks.mlps.kernels]
     train_once(layer, ids, np.ones((1, 3, WIDTH), "float32"))
-    for old, new in zip(kernels, layer.mlps.kernels, strict=True):
+    for old, new in zip(kernels, layer.masks.mlps.kernels, strict=True):
         np.testing.assert_array_equal(old, numpy(new))
     for training in (False, True):
         output = numpy(layer(ids, training=training))
@@ -371,7 +371,7 @@ def test_mask_and_shapes_follow_keras():
 def test_dtype_policies(policy):
     layer = make(dtype=policy)
     wanted = Reference(layer)
-    assert layer.mlps.kernels[0].dtype == "float32"
+    assert layer.masks.mlps.kernels[0].dtype == "float32"
     np.testing.assert_array_equal(layer.sizes(), wanted.sizes)
     output = layer(BATCH, training=True)
     assert keras.backend.standardize_dtype(output.dtype) == layer.compute_dtype
@@ -437,7 +437,7 @@ def test_frozen_parts_stay():
 
 def test_seeds_repeat_the_twins():
     kernels = [
-        [numpy(k) for k in MaskedTwinEmbedding(3, 4, [1, 2, 3], seed=s).mlps.kernels]
+        [numpy(k) for k in MaskedTwinEmbedding(3, 4, [1, 2, 3], seed=s).masks.mlps.kernels]
         for s in (5, 5, 6)
     ]
     np.testing.assert_array_equal(kernels[0][0], kernels[1][0])

@@ -20,7 +20,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,20 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import keras_eds
 from keras_eds.datasets import load_criteo, load_movielens_1m
-from keras_eds.methods import SSEDS, PrincipalRows, RandomSizes, Uniform
+from keras_eds.methods import SSEDS, Method, PrincipalRows, RandomSizes, Uniform
 from keras_eds.models import FM, DeepFM, WideDeep
 from keras_eds.optimizers import LazyAdam
 
 RESULTS = Path(__file__).parent / "results"
-BUDGETS = (0.5, 0.25, 0.1, 0.05)
+BUDGETS = (0.5, 0.25, 0.1, 0.05, 0.02)
 RANDOM_BUDGETS = (0.1,)
-METHODS = ("full", "equal", "random", "SSEDS columns", "SSEDS principal",
-           "principal rows")  # fmt: skip
+Run = tuple[str, float]
+SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
+    "SSEDS principal": (SSEDS, BUDGETS),
+    "SSEDS columns": (lambda: SSEDS(basis="columns"), BUDGETS),
+    "random": (RandomSizes, RANDOM_BUDGETS),
+    "principal rows": (PrincipalRows, BUDGETS),
+}
 MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep}
 SETTINGS: dict[str, dict[str, Any]] = {
     "movielens": {
@@ -112,26 +117,23 @@ class Bench:
             **extra,
         }
 
-    def run(self, finished: set[str]) -> Iterator[list[dict[str, Any]]]:
-        """Trains the full model, then whatever is not `finished`."""
+    def run(self, finished: set[Run], methods: Sequence[str]) -> Iterator[list[Any]]:
+        """Trains the full model, then those of `methods` that are not `finished`."""
         keras.utils.set_random_seed(self.seed)
         full, seconds = self.build(), time.monotonic()
         history = full.fit(*self.data.train, **self.fit_options())
         seconds = time.monotonic() - seconds
         epochs = len(history.history["loss"])
         fields = keras_eds.find_fields(full)
-        searches: dict[str, tuple[Any, tuple[float, ...]]] = {
-            "SSEDS principal": (SSEDS(), BUDGETS),
-            "SSEDS columns": (SSEDS(basis="columns"), BUDGETS),
-            "random": (RandomSizes(), RANDOM_BUDGETS),
-            "principal rows": (PrincipalRows(), BUDGETS),
-        }
-        for name, (method, budgets) in searches.items():
-            if name not in finished:
-                yield self.searched(full, name, method, budgets)
-        if "equal" not in finished:
-            yield self.equal_widths(full, fields)
-        if "full" not in finished:
+        for name in [name for name in SEARCHES if name in methods]:
+            make, budgets = SEARCHES[name]
+            left = tuple(b for b in budgets if (name, b) not in finished)
+            if left:
+                yield self.searched(full, name, make(), left)
+        left = tuple(b for b in BUDGETS if ("equal", b) not in finished)
+        if "equal" in methods and left:
+            yield self.equal_widths(full, fields, left)
+        if "full" in methods and ("full", 1.0) not in finished:
             values = sum(field.num_parameters for field in fields)
             yield [self.row("full", full, budget=1.0, table_values=values,
                             seconds=seconds, epochs=epochs)]  # fmt: skip
@@ -168,11 +170,11 @@ class Bench:
         return rows
 
     def equal_widths(
-        self, full: keras.Model, fields: list[Any]
+        self, full: keras.Model, fields: list[Any], budgets: tuple[float, ...]
     ) -> list[dict[str, Any]]:
         """A model of that width from the start; below width 1, mixed widths."""
         rows = []
-        for budget in BUDGETS:
+        for budget in budgets:
             values = sum(field.num_parameters for field in fields)
             columns = int(budget * fields[0].output_dim)
             if columns < 2:
@@ -190,17 +192,29 @@ class Bench:
         return rows
 
 
-def done(path: Path, model: str, seed: int) -> set[str]:
+def done(path: Path, model: str, seed: int) -> set[Run]:
     if not path.exists():
         return set()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {
-        row["method"] for row in rows if (row["model"], row["seed"]) == (model, seed)
+        (row["method"], row["budget"])
+        for row in rows
+        if (row["model"], row["seed"]) == (model, seed)
     }
 
 
+def wanted(methods: Sequence[str]) -> set[Run]:
+    budgets = {name: budgets for name, (_, budgets) in SEARCHES.items()}
+    budgets |= {"equal": BUDGETS, "full": (1.0,)}
+    return {(name, budget) for name in methods for budget in budgets[name]}
+
+
 def run(
-    dataset: str, models: list[str], seeds: list[int], data_path: str | None
+    dataset: str,
+    models: list[str],
+    seeds: list[int],
+    methods: list[str],
+    data_path: str | None,
 ) -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"ctr_{dataset}.jsonl"
@@ -208,9 +222,9 @@ def run(
     for seed in seeds:
         for model in models:
             finished = done(path, model, seed)
-            if set(METHODS) <= finished:
+            if wanted(methods) <= finished:
                 continue
-            for rows in Bench(dataset, data, model, seed).run(finished):
+            for rows in Bench(dataset, data, model, seed).run(finished, methods):
                 with path.open("a") as file:
                     file.writelines(json.dumps(row) + "\n" for row in rows)
                 print(dataset, model, seed, rows[-1]["method"], flush=True)
@@ -281,12 +295,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", choices=sorted(SETTINGS))
     parser.add_argument("--models", nargs="+", default=list(MODELS))
+    names = ["full", "equal", *SEARCHES]
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--data", default=None, help="where the data set is")
     parser.add_argument("--tables", action="store_true")
     arguments = parser.parse_args()
     if arguments.dataset:
-        run(arguments.dataset, arguments.models, arguments.seeds, arguments.data)
+        run(
+            arguments.dataset,
+            arguments.models,
+            arguments.seeds,
+            arguments.methods,
+            arguments.data,
+        )
     if arguments.tables:
         write_tables()
 

@@ -7,22 +7,27 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import activations, constraints, initializers, ops
-from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+from keras import constraints, ops
 
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import masked_twin_checks as checks
-from keras_eds.layers import prefix_mask
 from keras_eds.layers.combining import reduce_rows
-from keras_eds.layers.counts_variable import CountsVariable
-from keras_eds.layers.frequency_features import (
-    COLUMNS,
-    NUM_FEATURES,
-    frequency_groups,
-)
 from keras_eds.layers.id_counts import check_counts, count_ids
 from keras_eds.layers.lookup_layer import LookupLayer
-from keras_eds.layers.twin_mlps import TwinMLPs
+from keras_eds.layers.twin_masks import TwinMasks
+
+_OF_MASKS = (
+    "groups",
+    "hidden_units",
+    "activation",
+    "twins",
+    "alpha_from",
+    "temperature",
+    "min_size",
+    "size_bias",
+    "size_penalty",
+    "seed",
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
@@ -154,24 +159,28 @@ class MaskedTwinEmbedding(LookupLayer):
             combiner,
             **kwargs,
         )
-        checks.check_min_size(min_size, output_dim)
-        checks.check_integer("groups", groups, least=2)
-        checks.check_alpha_from(alpha_from)
         if counts is not None:
             counts = check_counts(counts, input_dim)
         if weights is not None:
             weights = checks.check_table(weights, input_dim, output_dim)
-        self.groups = groups
-        self.hidden_units = checks.check_hidden_units(hidden_units)
-        self.activation = activations.get(activation)
-        self.twins = twins
-        self.alpha_from = alpha_from
-        self.min_size = min_size
-        self.size_bias = checks.check_number("size_bias", size_bias, above=False)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
-        self.seed = seed
-        self._add_settings(temperature, size_penalty)
-        self._matrix = prefix_mask.prefix_matrix(output_dim, min_size)
+        self.masks = TwinMasks(
+            input_dim,
+            output_dim,
+            groups,
+            hidden_units,
+            activation,
+            twins,
+            alpha_from,
+            temperature,
+            min_size,
+            size_bias,
+            size_penalty,
+            mask_zero,
+            seed,
+            dtype="float32",
+            name="masks",
+        )
         if counts is not None or weights is not None:
             self.build()
         if weights is not None:
@@ -179,24 +188,20 @@ class MaskedTwinEmbedding(LookupLayer):
         if counts is not None:
             self.update_frequencies(counts)
 
-    def _add_settings(self, temperature: Any, size_penalty: Any) -> None:
-        self._temperature = checks.check_number("temperature", temperature, above=True)
-        self._size_penalty = None
-        self.temperature = self._add_fixed("temperature", (), self._temperature)
-        self.size_penalty = None
-        if size_penalty is not None:
-            value = checks.check_number("size_penalty", size_penalty, above=False)
-            self._size_penalty = value
-            self.size_penalty = self._add_fixed("size_penalty", (), value)
+    @property
+    def temperature(self) -> keras.Variable:
+        """The temperature, a weight without an axis."""
+        return self.masks.temperature
 
-    def _add_fixed(self, name: str, shape: tuple[int, ...], value: float) -> Any:
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=initializers.Constant(value),
-            dtype="float32",
-            trainable=False,
-        )
+    @property
+    def size_penalty(self) -> keras.Variable | None:
+        """The penalty, a weight without an axis, or None."""
+        return self.masks.size_penalty
+
+    @property
+    def counts(self) -> keras.Variable:
+        """How often each id occurs, a weight; -1 as long as nobody knows."""
+        return self.masks.counts
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:
@@ -208,27 +213,7 @@ class MaskedTwinEmbedding(LookupLayer):
             regularizer=self.embeddings_regularizer,
             constraint=self.embeddings_constraint,
         )
-        self.counts = CountsVariable(self.input_dim)
-        self.group_of_id = self.add_weight(
-            name="group_of_id",
-            shape=(self.input_dim,),
-            initializer="zeros",
-            dtype="int32",
-            trainable=False,
-        )
-        self.group_features = self._add_fixed("features", (self.groups, COLUMNS), 0.0)
-        self.group_share = self._add_fixed("group_share", (self.groups,), 0.0)
-        self.mlps = TwinMLPs(
-            self.hidden_units,
-            len(self._matrix),
-            self.activation,
-            self.size_bias,
-            self.twins,
-            self.seed,
-            dtype="float32",
-            name="twins",
-        )
-        self.mlps.build((None, NUM_FEATURES), (None, 1))
+        self.masks.build()
 
     def build_from_config(self, config: Any) -> None:
         """Makes the weights, which do not depend on the inputs."""
@@ -260,53 +245,19 @@ class MaskedTwinEmbedding(LookupLayer):
         Raises:
             ValueError: If they are not `input_dim` numbers of at least 0.
         """
-        array = check_counts(counts, self.input_dim)
-        groups = frequency_groups(array, self.groups, self.alpha_from, self.mask_zero)
         self.build()
-        self.group_of_id.assign(groups.of_id)
-        self.group_features.assign(groups.features)
-        self.group_share.assign(groups.share)
-        self.counts.assign(array.astype("float32"))
+        self.masks.update_frequencies(counts)
 
     def call(self, inputs: Any, weights: Any = None, training: Any = None) -> Any:
         self._check_counts_known()
         ids, scale = self._ids_and_scale(inputs, weights)
-        groups = lookup(self.group_of_id, ids, "int32")
-        mask = ops.cast(self._group_masks(training), self.compute_dtype)
+        mask = self.masks(ids, training=training)
         rows = lookup(self.embeddings, ids, self.compute_dtype)
-        rows = rows * ops.take(mask, groups, axis=0)
+        rows = rows * ops.cast(mask, self.compute_dtype)
         return rows if scale is None else reduce_rows(rows, scale)
 
-    def _group_masks(self, training: Any) -> Any:
-        """The mask of each group, shape `(groups, output_dim)`."""
-        logits = self._group_logits()
-        hard = prefix_mask.hard_mask(logits, self._matrix, self.min_size)
-        # A model whose `call` has no `training` argument passes None in training
-        # too. Values are the same either way.
-        if training is not None and not training:
-            return hard
-        soft = prefix_mask.soft_mask(logits, self._matrix)
-        if self.size_penalty is not None:
-            self.add_loss(self.size_penalty * self._expected_size(soft))
-        return prefix_mask.straight_through(hard, soft)
-
-    def _group_logits(self) -> Any:
-        """Logits over the temperature, shape `(groups, choices)`."""
-        features = ops.convert_to_tensor(self.group_features)
-        alpha = features[:, NUM_FEATURES:]
-        logits = self.mlps(features[:, :NUM_FEATURES], alpha) / self.temperature
-        # Group 0 has the least size, whatever the twins say.
-        others = np.zeros(logits.shape, "float32")
-        others[0, 1:] = -1e30
-        return ops.add(logits, others)
-
-    def _expected_size(self, soft: Any) -> Any:
-        return ops.sum(self.group_share * ops.sum(soft, axis=-1))
-
     def _check_counts_known(self) -> None:
-        # A model may be built, and so reloaded, before counts are known.
-        known = self.built and (in_symbolic_scope() or self.counts.known)
-        if not known:
+        if not self.masks.known:
             raise ValueError(
                 f"Layer {self.name!r} (MaskedTwinEmbedding) must know how often ids "
                 "occur before it is called. Received: no counts. Call its "
@@ -321,9 +272,7 @@ class MaskedTwinEmbedding(LookupLayer):
             ValueError: If the layer does not know how often ids occur.
         """
         self._check_counts_known()
-        sizes = prefix_mask.hard_sizes(self._group_logits(), self.min_size)
-        by_group = ops.convert_to_numpy(sizes).astype(np.int64)
-        return np.asarray(by_group[ops.convert_to_numpy(self.group_of_id)])
+        return self.masks.sizes()
 
     def expected_size(self) -> float:
         """The mean over all ids of `sum_k t_ik * (min_size + k)`.
@@ -332,8 +281,7 @@ class MaskedTwinEmbedding(LookupLayer):
             ValueError: If the layer does not know how often ids occur.
         """
         self._check_counts_known()
-        soft = prefix_mask.soft_mask(self._group_logits(), self._matrix)
-        return float(ops.convert_to_numpy(self._expected_size(soft)))
+        return self.masks.expected_size()
 
     @classmethod
     def from_table(cls, table: npt.ArrayLike, **kwargs: Any) -> MaskedTwinEmbedding:
@@ -351,17 +299,9 @@ class MaskedTwinEmbedding(LookupLayer):
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = super().get_config()
-        config.update(
-            groups=self.groups,
-            hidden_units=list(self.hidden_units),
-            activation=activations.serialize(self.activation),
-            twins=self.twins,
-            alpha_from=self.alpha_from,
-            temperature=self._temperature,
-            min_size=self.min_size,
-            size_bias=self.size_bias,
-            size_penalty=self._size_penalty,
-            embeddings_constraint=constraints.serialize(self.embeddings_constraint),
-            seed=self.seed,
+        masks = self.masks.get_config()
+        config.update({name: masks[name] for name in _OF_MASKS})
+        config["embeddings_constraint"] = constraints.serialize(
+            self.embeddings_constraint
         )
         return config
