@@ -1,7 +1,9 @@
 """The methods that decide how much of every table stays."""
 
 from keras_eds.methods.base import Method, Outcome, Proposal, SearchState
+from keras_eds.methods.mde import MDE
 from keras_eds.methods.principal_rows import PrincipalRows
+from keras_eds.methods.random_row_sizes import RandomRowSizes
 from keras_eds.methods.random_sizes import RandomSizes
 from keras_eds.methods.sseds import SSEDS
 from keras_eds.methods.uniform import Uniform
@@ -11,6 +13,8 @@ METHODS: dict[str, type[Method]] = {
     "principal_rows": PrincipalRows,
     "uniform": Uniform,
     "random": RandomSizes,
+    "random_rows": RandomRowSizes,
+    "mde": MDE,
 }
 
 
@@ -31,11 +35,13 @@ def get(method: str | Method) -> Method:
 
 
 __all__ = [
+    "MDE",
     "METHODS",
     "Method",
     "Outcome",
     "PrincipalRows",
     "Proposal",
+    "RandomRowSizes",
     "RandomSizes",
     "SSEDS",
     "SearchState",

@@ -10,6 +10,8 @@ from keras_eds.methods.base import Method, Proposal, SearchState, Wait, WarmStar
 from keras_eds.surgery.small_layer import Alignment
 
 Pretrain = bool | Literal["auto"]
+# A probe that only counts ids: it needs no trained model.
+COUNTS = {"data": "train", "counts": True}
 
 
 class SingleShot(Method):
@@ -68,7 +70,8 @@ class SingleShot(Method):
     def _preparations(self, state: SearchState) -> list[Proposal]:
         wanted = self.pretrain
         if wanted == "auto":
-            needed = self.probe is not None or self.warm_start in ("all", "tables")
+            measured = self.probe is not None and not self.probe.get("counts")
+            needed = measured or self.warm_start in ("all", "tables")
             wanted = needed and not state.trained
         keep_initial = self.warm_start == "initial"
         stages = []

@@ -1,0 +1,107 @@
+"""Sizes that grow with one number: within the budget, full, and by the wishes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_eds import Budget, DimensionPlan, Field, FieldPlan, RowPlan
+from keras_eds.errors import BudgetError
+from keras_eds.methods.scaled_rows import scaled_rows
+
+
+def growing(shapes):
+    return lambda x: [np.exp(x) * shape for shape in shapes]
+
+
+def raised(plan, name, place, size):
+    """The plan with one id of one table at another size, in the same blocks."""
+    kept = plan[name]
+    sizes = np.array(kept.sizes)
+    sizes[place] = size
+    numbers = np.bincount(sizes, minlength=kept.field.output_dim + 1)
+    blocks = [(numbers[s], s) for s in range(len(numbers) - 1, 0, -1) if numbers[s]]
+    other = RowPlan(kept.field, sizes, kept.encoder, kept.decoder, None, blocks)
+    return DimensionPlan(tuple(other if p.name == name else p for p in plan))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ids=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    width=st.integers(1, 20),
+    share=st.floats(0.01, 1.0),
+    unit=st.sampled_from(["bytes", "parameters"]),
+    floor=st.integers(0, 2),
+    projected=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_the_budget_is_full_and_never_exceeded(
+    ids, width, share, unit, floor, projected, seed
+):
+    fields = [Field(f"f{i}", n, width) for i, n in enumerate(ids)]
+    amount = max(1, int(share * sum(f.num_parameters for f in fields)))
+    amount *= 4 if unit == "bytes" else 1
+    budget = Budget(**{"num_bytes" if unit == "bytes" else unit: amount})
+    random = np.random.default_rng(seed)
+    shapes = [random.choice([0, 0.1, 0.5, 1.0, 2.0], n) for n in ids]
+    try:
+        plan = scaled_rows(fields, growing(shapes), budget, floor, projected)
+    except BudgetError:
+        assert floor > 0
+        return
+    assert plan.fits(budget)
+    for kept, shape in zip(plan, shapes, strict=True):
+        if not isinstance(kept, RowPlan):
+            continue
+        assert kept.sizes.min() >= min(floor, width)
+        assert kept.num_bytes() < kept.field.num_bytes or unit == "parameters"
+        # More wished for is never less given.
+        order = np.argsort(shape, kind="stable")
+        lifted = [kept.sizes[order][shape[order] == s] for s in np.unique(shape)]
+        for low, high in zip(lifted, lifted[1:], strict=False):
+            assert low.max() <= high.min()
+        # No id that wishes more can still have what some id has already.
+        for place in np.flatnonzero(shape > 0)[:20]:
+            above = kept.sizes[kept.sizes > kept.sizes[place]]
+            # The last id of a block would free its spare row: that is not sought.
+            alone = (kept.sizes == kept.sizes[place]).sum() == 1
+            if len(above) and not alone:
+                other = raised(plan, kept.name, place, int(above.min()))
+                assert not other.fits(budget)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_sizes_are_the_wishes_rounded(share):
+    """One number c for all tables; sizes that are joined keep their mean."""
+    random = np.random.default_rng(0)
+    fields = [Field("user", 3000, 8), Field("item", 2000, 8)]
+    shapes = [random.uniform(size=f.input_dim) for f in fields]
+    plan = scaled_rows(fields, growing(shapes), Budget(fraction=share))
+    kept = np.concatenate([p.sizes for p in plan])
+
+    def off(c):
+        return np.abs(np.minimum(8, c * np.concatenate(shapes)) - kept)
+
+    best = min(np.geomspace(0.5, 50, 400), key=lambda c: off(c).mean())
+    assert off(best).mean() < 0.6 and off(best).max() < 2.6
+    for one, shape in zip(plan, shapes, strict=True):
+        expected = np.minimum(8, best * shape).mean()
+        assert one.sizes.mean() == pytest.approx(expected, rel=0.05)
+        assert len(np.unique(one.sizes)) >= 3
+
+
+def test_whole_narrow_and_nothing():
+    small, large = Field("day", 5, 8), Field("user", 4000, 8)
+    shapes = [np.linspace(0.5, 1, 5), np.linspace(0, 1, 4000)]
+    plan = scaled_rows([small, large], growing(shapes), Budget(fraction=1.0))
+    assert [kept.is_full for kept in plan] == [True, True]
+    # The index of `user` alone is 8,000 bytes.
+    plan = scaled_rows([small, large], growing(shapes), Budget(num_bytes=7900))
+    assert plan.sizes() == {"day": 8, "user": 0}
+    equal = [np.ones(4000)]
+    plan = scaled_rows([large], growing(equal), Budget(fraction=0.4))
+    assert isinstance(plan["user"], FieldPlan) and plan["user"].kept_dim == 3
+    with pytest.raises(BudgetError, match=r"`budget` must be at least \d+ bytes"):
+        scaled_rows([large], growing(equal), Budget(num_bytes=7900), floor=1)
