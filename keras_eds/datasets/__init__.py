@@ -10,6 +10,7 @@ from keras_eds.datasets.movielens_1m import load_movielens_1m
 from keras_eds.datasets.movielens_interactions import load_movielens_interactions
 from keras_eds.datasets.pairs import Pairs
 from keras_eds.datasets.planted import make_planted
+from keras_eds.datasets.planted_ids import make_planted_ids
 from keras_eds.datasets.triple_stream import triple_stream
 from keras_eds.datasets.triples import Triples
 from keras_eds.datasets.unseen_items import UnseenItems
@@ -28,5 +29,6 @@ __all__ = [
     "load_movielens_interactions",
     "load_yelp2018",
     "make_planted",
+    "make_planted_ids",
     "triple_stream",
 ]

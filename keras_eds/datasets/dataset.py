@@ -26,6 +26,8 @@ class Dataset:
         source: Where the rows came from.
         widths: Useful width of each field where it is known (planted data),
             else empty.
+        sizes: Useful size of each id of each field, `(vocabulary_size,)`,
+            where it is known (planted ids), else empty.
     """
 
     fields: tuple[FieldSpec, ...]
@@ -34,6 +36,7 @@ class Dataset:
     test: Part
     source: str
     widths: dict[str, int] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def split_rows(
@@ -91,6 +94,7 @@ def deal_out(
     parts: Sequence[np.ndarray],
     source: str,
     widths: dict[str, int] | None = None,
+    sizes: dict[str, np.ndarray] | None = None,
 ) -> Dataset:
     """Cut columns and labels into the parts that `split_rows` returned."""
     train, validation, test = (
@@ -100,4 +104,5 @@ def deal_out(
         )
         for rows in parts
     )
-    return Dataset(tuple(fields), train, validation, test, source, widths or {})
+    known = widths or {}, sizes or {}
+    return Dataset(tuple(fields), train, validation, test, source, *known)
