@@ -84,6 +84,8 @@ class Agent(SavedState):
         seed: int = 0,
     ) -> None:
         check_choice("noise_at", noise_at, ("start", "choice"))
+        check_integer("walk_threshold", walk_threshold)
+        check_integer("walk_length", walk_length, 0)
         check_integer("updates", updates, 0)
         check_integer("seed", seed, 0)
         if remembered is not None:
