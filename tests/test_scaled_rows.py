@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_eds import Budget, DimensionPlan, Field, FieldPlan, RowPlan
@@ -27,7 +27,8 @@ def raised(plan, name, place, size):
     return DimensionPlan(tuple(other if p.name == name else p for p in plan))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
+@example([153], 6, 0.84375, "parameters", 2, False, 0)
 @given(
     ids=st.lists(st.integers(1, 300), min_size=1, max_size=4),
     width=st.integers(1, 20),

@@ -109,6 +109,12 @@ class _Table:
         self.places = np.zeros(self.field.input_dim, np.int64)
         self.frozen = False
 
+    def drop_unused(self) -> None:
+        """Forgets the sizes that no id has."""
+        kept = np.union1d([0], self.places).astype(np.int64)
+        self.levels, self.edges = self.levels[kept], self.edges[kept[1:] - 1]
+        self.places = np.searchsorted(kept, self.places)
+
     @property
     def sizes(self) -> np.ndarray:
         return self.levels[self.places]
@@ -232,6 +238,8 @@ def _spend_the_rest(
     tables: Sequence[_Table], wishes: Sequence[np.ndarray], limit: int
 ) -> None:
     while True:
+        for table in tables:
+            table.drop_unused()
         left = limit - sum(table.cost for table in tables)
         near = np.concatenate(
             [t.nearness(wish) for t, wish in zip(tables, wishes, strict=True)]
