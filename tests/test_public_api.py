@@ -112,6 +112,10 @@ ARGUMENTS = {
     },
     "LookedUpL2": {"l2": 0.5},
     "ScaledDot": {"temperature": 0.5},
+    "SampledSoftmaxLoss": {"temperature": 0.5},
+    "BipartiteGraph": {
+        "num_users": 2, "num_items": 3, "edges": None, "layout": [4, 5]
+    },
     "LazyAdagrad": {
         "learning_rate": 0.5, "initial_accumulator_value": 0.2, "epsilon": 1e-3
     },
@@ -120,7 +124,7 @@ ARGUMENTS = {
         "amsgrad": True,
     },
 }  # fmt: skip
-WEIGHTS = {"counts", "sizes", "weights"}  # saved with the weights, not in the config
+WEIGHTS = {"counts", "edges", "sizes", "weights"}  # saved with the weights, not in the config
 OF_KERAS = {"activity_regularizer", "trainable", "dtype", "autocast", "name", "self"}
 
 
