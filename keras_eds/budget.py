@@ -10,7 +10,7 @@ from numbers import Real
 from typing import Literal
 
 from keras_eds.errors import BudgetError
-from keras_eds.field import Field, total_bytes
+from keras_eds.field import Field, total_bytes, total_parameters
 
 Unit = Literal["bytes", "parameters"]
 
@@ -142,6 +142,12 @@ class Budget:
             return self.num_bytes
         assert self.parameters is not None
         return self.parameters
+
+    def share(self, fields: Sequence[Field]) -> float:
+        """What `limit` is of the whole tables."""
+        in_bytes = self.unit == "bytes"
+        whole = total_bytes(fields) if in_bytes else total_parameters(fields)
+        return self.limit(fields) / whole
 
 
 def parse_budgets(

@@ -9,7 +9,7 @@ from typing import Literal
 from keras_eds.budget import Budget
 from keras_eds.plan import DimensionPlan
 
-StageName = Literal["pretrain", "probe", "retrain"]
+StageName = Literal["pretrain", "probe", "learn", "retrain"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,12 @@ class StageResult:
 
     Args:
         index: Place of the stage in the search, from 0.
-        stage: `"pretrain"`, `"probe"` or `"retrain"`.
+        stage: `"pretrain"`, `"probe"`, `"learn"` or `"retrain"`.
         method: Name of the method, as in `"sseds"`.
         objective: Name of the score, as in `"val_auc"`.
         direction: `"max"` or `"min"`: which scores are better.
-        score: The stage's score; of a probe, the full-size model's.
+        score: The stage's score; of a probe, the full-size model's; of learning,
+            the masked model's.
         seconds: What the stage took.
         budget: The budget that the stage is for (retraining only).
         plan: The plan that the stage trained (retraining only).

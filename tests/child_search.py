@@ -2,8 +2,9 @@
 
     child_search.py DIRECTORY [OPTIONS]
 
-OPTIONS is JSON: `kill`, the point to die at (see `arm`); `fail`, to fail in every
-training; `role`, `"chief"` for the process that trains nothing.
+OPTIONS is JSON: `name`, the method's, and `method`, its arguments; `kill`, the point
+to die at (see `arm`); `fail`, to fail in every training; `role`, `"chief"` for the
+process that trains nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from pathlib import Path
 import keras
 from search_setup import FIT, build, data, search, validation
 
-from keras_eds import archive
-from keras_eds.methods import SSEDS
+from keras_eds import archive, methods
 from keras_eds.tuners import stage as stages
 
 
@@ -105,7 +105,7 @@ def die_while_saving(name):
 
 def main():
     directory, options = sys.argv[1], json.loads((sys.argv[2:] or ["{}"])[0])
-    method = SSEDS(**options.get("method", {}))
+    method = methods.METHODS[options.get("name", "sseds")](**options.get("method", {}))
     callbacks = arm(options.get("kill", "")) + [Fail()] * bool(options.get("fail"))
     found = search(directory, build, [0.5, 0.25], method=method)
     x, y = data()

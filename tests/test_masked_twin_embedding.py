@@ -436,10 +436,8 @@ def test_frozen_parts_stay():
 
 
 def test_seeds_repeat_the_twins():
-    kernels = [
-        [numpy(k) for k in MaskedTwinEmbedding(3, 4, [1, 2, 3], seed=s).masks.mlps.kernels]
-        for s in (5, 5, 6)
-    ]
+    layers = [MaskedTwinEmbedding(3, 4, [1, 2, 3], seed=s) for s in (5, 5, 6)]
+    kernels = [[numpy(k) for k in layer.masks.mlps.kernels] for layer in layers]
     np.testing.assert_array_equal(kernels[0][0], kernels[1][0])
     assert (kernels[0][0] != kernels[2][0]).any()
     frequent, rare = kernels[0][0][:, 0], kernels[0][0][:, 1]
@@ -465,7 +463,7 @@ def test_seeds_repeat_the_twins():
         ({"temperature": "hot"}, "`temperature` must be"),
         ({"min_size": -1}, "`min_size` must be an integer from 0 to output_dim=5"),
         ({"min_size": 6}, "`min_size` must be an integer from 0 to output_dim=5"),
-        ({"size_bias": -1}, "`size_bias` must be a finite number of at least 0"),
+        ({"size_spread": 0}, "`size_spread` must be a finite number above 0"),
         ({"size_penalty": -0.1}, "`size_penalty` must be a finite number of at"),
         ({"weights": np.zeros((9, 4))}, r"`weights` must be numbers of shape \(9, 5"),
         ({"weights": [["a"]]}, "`weights` must be numbers"),

@@ -99,7 +99,7 @@ ARGUMENTS = {
     "MaskedTwinEmbedding": {
         "input_dim": 7, "output_dim": 4, "counts": None, "groups": 9,
         "hidden_units": [3, 2], "activation": "tanh", "twins": False,
-        "alpha_from": "rank", "temperature": 0.5, "min_size": 0, "size_bias": 0.2,
+        "alpha_from": "rank", "temperature": 0.5, "min_size": 0, "size_spread": 0.2,
         "size_penalty": 0.1, "embeddings_initializer": "ones",
         "embeddings_regularizer": "l2", "embeddings_constraint": "non_neg",
         "mask_zero": True, "weights": None, "combiner": "sum", "seed": 3,
@@ -124,7 +124,12 @@ ARGUMENTS = {
         "amsgrad": True,
     },
 }  # fmt: skip
-WEIGHTS = {"counts", "edges", "sizes", "weights"}  # saved with the weights, not in the config
+WEIGHTS = {
+    "counts",
+    "edges",
+    "sizes",
+    "weights",
+}  # saved with the weights, not in the config
 OF_KERAS = {"activity_regularizer", "trainable", "dtype", "autocast", "name", "self"}
 
 

@@ -144,6 +144,12 @@ def test_blocks_of_users_change_nothing(kind, monkeypatch):
     np.testing.assert_allclose(model.score_all(users), whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("users", [[USERS], [-1], [0.5], 3])
+def test_users_must_be_known(users):
+    with pytest.raises(ValueError, match="0 .. 23"):
+        make("mf").score_all(users)
+
+
 def test_graph_multiplies_by_the_normalised_matrix():
     graph = BipartiteGraph(USERS, ITEMS, EDGES)
     x = np.random.default_rng(0).normal(size=(USERS + ITEMS, 5)).astype("float32")

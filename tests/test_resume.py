@@ -10,8 +10,6 @@ import keras
 import pytest
 from search_setup import FIT, build, data, search, validation
 
-from keras_eds.methods import SSEDS
-
 SCRIPT = Path(__file__).with_name("child_search.py")
 
 # A search is killed at one point, started again, killed at the next, and so on. A
@@ -39,16 +37,27 @@ def child(directory, **options):
     )
 
 
-@pytest.mark.parametrize("points", [STAGES, FILES], ids=["stages", "files"])
-def test_killed_search_goes_on(tmp_path, points):
+LEARNING = ["training 1", "weights learned_1.weights.h5", "training 2", "training 2"]
+STAGES_OF = {
+    "sseds": ["pretrain", "probe", "retrain", "retrain"],
+    "amtl": ["learn", "retrain", "retrain"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [("sseds", STAGES), ("sseds", FILES), ("amtl", LEARNING)],
+    ids=["stages", "files", "learning"],
+)
+def test_killed_search_goes_on(tmp_path, name, points):
     if points is FILES and keras.backend.backend() != "tensorflow":
         pytest.skip("writes the same files on every backend")
     for point in points:
-        killed = child(tmp_path, kill=point)
+        killed = child(tmp_path, name=name, kill=point)
         assert killed.returncode == -9, (point, killed.stderr)
     answers = []
     for directory in (tmp_path, tmp_path / "uninterrupted"):
-        found = search(directory, build, [0.5, 0.25], method=SSEDS())
+        found = search(directory, build, [0.5, 0.25], method=name)
         found.search(*data(), validation_data=validation(), **FIT)
         answers.append(
             {
@@ -59,7 +68,7 @@ def test_killed_search_goes_on(tmp_path, points):
             }
         )
     resumed, uninterrupted = answers
-    assert [s[1] for s in resumed["stages"]] == "pretrain probe retrain retrain".split()
+    assert [stage for _, stage, _ in resumed["stages"]] == STAGES_OF[name]
     assert resumed["stages"] == uninterrupted["stages"]
     assert resumed["plans"] == uninterrupted["plans"]
     assert resumed["scores"] == pytest.approx(uninterrupted["scores"], abs=1e-6)

@@ -10,12 +10,14 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_eds.budget import Budget
 from keras_eds.methods import Proposal
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import find_fields, keras_private, use_sparse_lookups
 from keras_eds.surgery.sites import Filters
 from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.fit_data import FitData, by_name
+from keras_eds.tuners.learning import learn
 from keras_eds.tuners.model_source import Builder, ModelSource
 from keras_eds.tuners.stage import Stage
 from keras_eds.tuners.trial_files import TrialFiles, read_proposal
@@ -54,7 +56,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
         proposal, files = read_proposal(hp), TrialFiles(hp.values["eds/folder"])
         if proposal.stage == "pretrain":
             return self.source.new(self.sample)
-        if proposal.stage == "probe":
+        if proposal.stage in ("probe", "learn"):
             return self._full_model(files)
         return self._small_model(proposal, files)
 
@@ -71,13 +73,27 @@ class EDSHyperModel(keras_tuner.HyperModel):
         if proposal.stage == "pretrain":
             metrics = stage.pretrain(proposal)
         elif proposal.stage == "probe":
-            fields = find_fields(self.source.example, self.filters)
-            names = self.source.names_in(model)
-            metrics = stage.probe(proposal, {f.name: names[f.name] for f in fields})
+            metrics = stage.probe(proposal, self._names_in(model))
+        elif proposal.stage == "learn":
+            metrics = self._learn(stage, proposal, hp.values["eds/seed"])
         else:
             metrics = stage.retrain()
         files.write_outcome(metrics, seconds=time.monotonic() - began)
         return dict(metrics["after"])
+
+    def _learn(self, stage: Stage, proposal: Proposal, seed: int) -> dict[str, Any]:
+        settings = proposal.settings
+        budgets = [Budget(**budget) for budget in settings["budgets"]]
+        options = {**settings["masks"], "seed": seed}
+        names = self._names_in(stage.model)
+        epochs: int | None = settings["epochs"]
+        return dict(learn(stage, names, budgets, epochs, options))
+
+    def _names_in(self, model: keras.Model) -> dict[str, str]:
+        """What `model` calls the fields that are searched."""
+        fields = find_fields(self.source.example, self.filters)
+        names = self.source.names_in(model)
+        return {field.name: names[field.name] for field in fields}
 
     def load(self, hp: keras_tuner.HyperParameters, folder: str | Path) -> keras.Model:
         """The small model that a trial has left in its folder, compiled.
@@ -113,6 +129,8 @@ class EDSHyperModel(keras_tuner.HyperModel):
                 _copy_tables(self._apply(full, plan, "kept", alignment), small)
             return small
         model = self._full_model(files)
+        if start == "learned":
+            load_weights(model, files.learned_weights(settings["moment"]))
         if start == "initial" and files.initial_weights.exists():
             load_weights(model, files.initial_weights)
         return self._apply(model, plan, "kept", alignment)
@@ -120,12 +138,9 @@ class EDSHyperModel(keras_tuner.HyperModel):
     def _apply(
         self, model: keras.Model, plan: DimensionPlan, values: Values, start: Alignment
     ) -> keras.Model:
-        names = self.source.names_in(model)
-        fields = find_fields(self.source.example, self.filters)
         # By order: in another process, unnamed layers may be numbered otherwise.
-        theirs = {
-            p.name: names[field.name] for p, field in zip(plan, fields, strict=True)
-        }
+        names = self._names_in(model).values()
+        theirs = {p.name: name for p, name in zip(plan, names, strict=True)}
         return self.source.apply(model, plan.renamed(theirs.__getitem__), values, start)
 
 

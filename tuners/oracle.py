@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from keras_eds import archive, methods
 from keras_eds.budget import Budget, parse_budgets
 from keras_eds.errors import ProjectError
 from keras_eds.field import Field
+from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Method, Outcome, Proposal, SearchState
 from keras_eds.plan import DimensionPlan
@@ -138,18 +139,25 @@ class EDSOracle(keras_tuner.Oracle):
             proposal = read_proposal(trial.hyperparameters, files.folder)
             outcome = None
             if trial.status == "COMPLETED":
-                outcome = Outcome(trial.score, self._measurements(files))
+                outcome = Outcome(
+                    trial.score, self._measurements(files), self._learned(files)
+                )
             self.state = self.method.observe(self.state, proposal, outcome)
             self._observed += 1
         return self.state
 
     def _measurements(self, files: TrialFiles) -> Measurements | None:
         measured = files.read_measurements()
-        if measured is None:
-            return None
+        return None if measured is None else Measurements(self._by_field(measured))
+
+    def _learned(self, files: TrialFiles) -> LearnedSizes | None:
+        learned = files.read_learned()
+        return None if learned is None else LearnedSizes(self._by_field(learned))
+
+    def _by_field(self, values: Mapping[str, Any]) -> dict[str, Any]:
         # By order: in another process, unnamed layers may be numbered otherwise.
         names = [field.name for field in self.fields]
-        return Measurements(dict(zip(names, measured.values(), strict=True)))
+        return dict(zip(names, values.values(), strict=True))
 
     def plan_for(self, budget: Budget | float | str) -> DimensionPlan:
         """The plan for any budget, from what was measured already."""

@@ -11,6 +11,7 @@ from keras_eds.results import StageResult
 _TITLES = {
     "pretrain": "train the full model",
     "probe": "measure saliency",
+    "learn": "train with masks",
     "retrain": "train within",
 }
 

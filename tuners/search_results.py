@@ -130,6 +130,6 @@ class SearchResults(BaseTuner):
 def _full_score(known: EDSOracle) -> float | None:
     for trial in known.trials.values():
         stage = trial.hyperparameters.values.get("eds/stage")
-        if stage != "retrain" and trial.status == "COMPLETED":
+        if stage in ("pretrain", "probe") and trial.status == "COMPLETED":
             return float(trial.score)
     return None

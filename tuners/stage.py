@@ -57,7 +57,7 @@ class Stage:
     def probe(self, proposal: Proposal, names: dict[str, str]) -> dict[str, Any]:
         """Measures the fields; `names` maps them to the model's names."""
         if proposal.settings.get("counts"):
-            measured = Measurements.of_counts(self._counts(names.values()))
+            measured = Measurements.of_counts(self.counts(names.values()))
         else:
             measured = self._measure(proposal, names.values())
         ours = Measurements({name: measured[there] for name, there in names.items()})
@@ -76,7 +76,7 @@ class Stage:
         )
         return self._with_rows(measured) if settings.get("rows") else measured
 
-    def _counts(self, names: Collection[str]) -> dict[str, np.ndarray]:
+    def counts(self, names: Collection[str]) -> dict[str, np.ndarray]:
         """How often the ids of some tables come in the training data."""
         data = dict(self.data.inspected)
         data["steps_per_epoch"] = self.data.options.get("steps_per_epoch")
@@ -84,7 +84,7 @@ class Stage:
 
     def _with_rows(self, measured: Measurements) -> Measurements:
         """Adds every table, and how often its ids come in the training data."""
-        counts = self._counts(list(measured))
+        counts = self.counts(list(measured))
         tables = {
             site.field.name: ops.convert_to_numpy(
                 keras_private.table_variable(site.layer)
@@ -150,19 +150,31 @@ class Stage:
             save_weights_only=True,
             initial_value_threshold=best,
         )
-        options = dict(self.data.options)
-        options["callbacks"] = [
-            *callback_list(options.get("callbacks")),
-            keras.callbacks.TerminateOnNaN(),
-            checkpoint,
-        ]
-        if self.data.validation is not None:
-            options.update(_as_validation(self.data.validation))
-        history = self.model.fit(**self.data.training, **options)
-        _check_finite(history)
+        theirs = callback_list(self.data.options.get("callbacks"))
+        self._fit([*theirs, keras.callbacks.TerminateOnNaN(), checkpoint])
         if path.exists():
             self.model.load_weights(path)
             path.unlink()
+
+    def fit_once(
+        self, first: list[keras.callbacks.Callback], epochs: int | None
+    ) -> None:
+        """Trains to the end, whatever the scores on the way.
+
+        Args:
+            first: Callbacks that come before the user's.
+            epochs: How many epochs. Defaults to the user's.
+        """
+        theirs = callback_list(self.data.options.get("callbacks"))
+        kept = [c for c in theirs if not isinstance(c, keras.callbacks.EarlyStopping)]
+        options = {} if epochs is None else {"epochs": epochs, "initial_epoch": 0}
+        self._fit([*first, *kept, keras.callbacks.TerminateOnNaN()], **options)
+
+    def _fit(self, callbacks: list[keras.callbacks.Callback], **changed: Any) -> None:
+        options = {**self.data.options, **changed, "callbacks": callbacks}
+        if self.data.validation is not None:
+            options.update(_as_validation(self.data.validation))
+        _check_finite(self.model.fit(**self.data.training, **options))
 
 
 class _BestEpoch(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]

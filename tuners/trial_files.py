@@ -13,6 +13,7 @@ from typing import Any
 from keras_eds import archive
 from keras_eds.budget import Budget
 from keras_eds.errors import ProjectError
+from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
 from keras_eds.plan import DimensionPlan
@@ -29,6 +30,7 @@ class TrialFiles:
         self.folder = Path(folder)
         self.plan = self.folder / "plan.npz"
         self.measurements = self.folder / "measurements.npz"
+        self.learned = self.folder / "learned.npz"
         self.outcome = self.folder / "outcome.json"
         self.failure = self.folder / "failure.txt"
         self.before = self.folder / "before.weights.h5"
@@ -55,6 +57,14 @@ class TrialFiles:
         """What the full model scored, or None if it was not trained here."""
         return read_json(self.full_scores) if self.full_scores.exists() else None
 
+    def read_learned(self) -> LearnedSizes | None:
+        """What was learned about sizes, or None for any other stage."""
+        return LearnedSizes.load(self.learned) if self.learned.exists() else None
+
+    def learned_weights(self, moment: int) -> Path:
+        """The weights at one of the moments at which sizes were taken down."""
+        return self.folder.parent / f"learned_{moment}.weights.h5"
+
     def write_failure(self, text: str) -> None:
         """Writes why a stage failed, for the processes that did not see it."""
         archive.write_bytes(self.failure, text.encode())
@@ -73,7 +83,9 @@ class TrialFiles:
 def forget_full_model(project: Path) -> None:
     """Deletes what trials of a project share about the full model."""
     files = TrialFiles(project / "any")
-    for path in (files.full_weights, files.full_scores, files.initial_weights):
+    learned = project.glob("learned_*.weights.h5")
+    full = (files.full_weights, files.full_scores, files.initial_weights)
+    for path in (*full, *learned):
         path.unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ _OF_MASKS = (
     "alpha_from",
     "temperature",
     "min_size",
-    "size_bias",
+    "size_spread",
     "size_penalty",
     "seed",
 )
@@ -83,8 +83,11 @@ class MaskedTwinEmbedding(LookupLayer):
         temperature: Float above 0, at the start. Defaults to 1.
         min_size: The smallest size. Defaults to 1, as in the paper; with 0 an id
             may have no values.
-        size_bias: How much larger the first logit of each size is than that of
-            the next smaller one, at least 0. Defaults to 0.5.
+        size_spread: How widely the chances of sizes are spread at first, above 0:
+            `t_ik` is proportional to `exp(-((output_dim - size) / (size_spread *
+            output_dim))^2 / 2)`. Defaults to 0.25. A bell curve can be moved by
+            the gradient as far as one likes; one size that is all but certain
+            cannot.
         size_penalty: Float of at least 0, at the start. Defaults to `None`: there
             is no penalty, no variable for it, and no cost. Give 0.0 for a penalty
             that a callback raises.
@@ -137,7 +140,7 @@ class MaskedTwinEmbedding(LookupLayer):
         alpha_from: str = "log_count",
         temperature: float = 1.0,
         min_size: int = 1,
-        size_bias: float = 0.5,
+        size_spread: float = 0.25,
         size_penalty: float | None = None,
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
@@ -174,7 +177,7 @@ class MaskedTwinEmbedding(LookupLayer):
             alpha_from,
             temperature,
             min_size,
-            size_bias,
+            size_spread,
             size_penalty,
             mask_zero,
             seed,

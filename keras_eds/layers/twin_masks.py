@@ -40,7 +40,7 @@ class TwinMasks(keras.layers.Layer):
         alpha_from: What is standardised for `alpha`.
         temperature: Float above 0.
         min_size: The smallest size.
-        size_bias: Slope of the first logits.
+        size_spread: How widely sizes are spread at first.
         size_penalty: Float of at least 0, or None for no penalty.
         mask_zero: Whether id 0 is padding, which has the least size.
         seed: Seed of the networks.
@@ -71,7 +71,7 @@ class TwinMasks(keras.layers.Layer):
         alpha_from: str = "log_count",
         temperature: float = 1.0,
         min_size: int = 1,
-        size_bias: float = 0.5,
+        size_spread: float = 0.25,
         size_penalty: float | None = None,
         mask_zero: bool = False,
         seed: int | None = None,
@@ -91,7 +91,7 @@ class TwinMasks(keras.layers.Layer):
         self.twins = twins
         self.alpha_from = alpha_from
         self.min_size = min_size
-        self.size_bias = checks.check_number("size_bias", size_bias, above=False)
+        self.size_spread = checks.check_number("size_spread", size_spread, above=True)
         self.mask_zero = mask_zero
         self.seed = seed
         # Ids are no floats.
@@ -99,6 +99,8 @@ class TwinMasks(keras.layers.Layer):
         self._temperature = checks.check_number("temperature", temperature, above=True)
         self._size_penalty = size_penalty
         self.temperature = self._add_fixed("temperature", (), self._temperature)
+        # What every further value costs, in logits; a search sets it.
+        self.price = self._add_fixed("price", (), 0.0)
         self.size_penalty = None
         if size_penalty is not None:
             checks.check_number("size_penalty", size_penalty, above=False)
@@ -129,15 +131,19 @@ class TwinMasks(keras.layers.Layer):
         self.group_share = self._add_fixed("group_share", (self.groups,), 0.0)
         self.mlps = TwinMLPs(
             self.hidden_units,
-            len(self._matrix),
+            self._first_logits(),
             self.activation,
-            self.size_bias,
             self.twins,
             self.seed,
             dtype="float32",
             name="twins",
         )
         self.mlps.build((None, NUM_FEATURES), (None, 1))
+
+    def _first_logits(self) -> npt.NDArray[np.float64]:
+        """Half a bell curve on the largest size, once divided by the temperature."""
+        short = np.arange(len(self._matrix))[::-1] / self.output_dim
+        return np.asarray(-self._temperature * (short / self.size_spread) ** 2 / 2)
 
     def update_frequencies(self, counts: Any) -> None:
         """Takes new counts, which gives ids new sizes. The twins stay as they are.
@@ -179,6 +185,7 @@ class TwinMasks(keras.layers.Layer):
         features = ops.convert_to_tensor(self.group_features)
         alpha = features[:, NUM_FEATURES:]
         logits = self.mlps(features[:, :NUM_FEATURES], alpha) / self.temperature
+        logits = logits - self.price * np.arange(len(self._matrix), dtype="float32")
         # Group 0 has the least size, whatever the twins say.
         others = np.zeros(logits.shape, "float32")
         others[0, 1:] = -1e30
@@ -263,7 +270,7 @@ class TwinMasks(keras.layers.Layer):
             alpha_from=self.alpha_from,
             temperature=self._temperature,
             min_size=self.min_size,
-            size_bias=self.size_bias,
+            size_spread=self.size_spread,
             size_penalty=self._size_penalty,
             mask_zero=self.mask_zero,
             seed=self.seed,

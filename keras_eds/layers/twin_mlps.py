@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import activations, initializers, ops
 
 
@@ -17,14 +18,13 @@ class TwinMLPs(keras.layers.Layer):
     stand in one array: `kernel_n` has the shape `(twins, inputs + 1, units)`, but
     `kernel_0` `(inputs + 1, twins, units)`. The last row of the inputs is the bias.
 
-    The last kernel starts at zero, so that at first the logits are its bias:
-    `size_bias * (k - choices + 1)` for choice `k`, largest for the last one.
+    The last kernel starts at zero, so that at first the logits are its bias, the
+    same for all ids: `first_logits`.
 
     Args:
         hidden_units: Widths of the hidden layers, at least one.
-        choices: Number of logits.
+        first_logits: The logits at first, one for each size.
         activation: Activation of the hidden layers.
-        size_bias: Slope of the first bias.
         twins: Whether there are two networks.
         seed: Seed of the kernels. `None` draws one.
         **kwargs: Those of `keras.layers.Layer`.
@@ -33,17 +33,16 @@ class TwinMLPs(keras.layers.Layer):
     def __init__(
         self,
         hidden_units: tuple[int, ...],
-        choices: int,
+        first_logits: npt.NDArray[np.float64],
         activation: Any,
-        size_bias: float,
         twins: bool,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.units = (*hidden_units, choices)
+        self.units = (*hidden_units, len(first_logits))
         self.activation = activations.get(activation)
-        self.size_bias = size_bias
+        self.first_logits = first_logits
         self.twins = 2 if twins else 1
         self.seed = seed
 
@@ -63,7 +62,7 @@ class TwinMLPs(keras.layers.Layer):
 
     def _only_bias(self, shape: Any, dtype: Any = None) -> Any:
         kernel = np.zeros(shape)
-        kernel[:, -1] = self.size_bias * (np.arange(shape[-1]) - shape[-1] + 1)
+        kernel[:, -1] = self.first_logits
         return ops.convert_to_tensor(kernel, dtype)
 
     def _he_uniform(self, shape: Any, dtype: Any = None) -> Any:

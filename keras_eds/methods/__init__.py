@@ -1,5 +1,6 @@
 """The methods that decide how much of every table stays."""
 
+from keras_eds.methods.amtl import AMTL
 from keras_eds.methods.base import Method, Outcome, Proposal, SearchState
 from keras_eds.methods.mde import MDE
 from keras_eds.methods.principal_rows import PrincipalRows
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     "random": RandomSizes,
     "random_rows": RandomRowSizes,
     "mde": MDE,
+    "amtl": AMTL,
 }
 
 
@@ -35,6 +37,7 @@ def get(method: str | Method) -> Method:
 
 
 __all__ = [
+    "AMTL",
     "MDE",
     "METHODS",
     "Method",

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from keras_eds.budget import Budget
 from keras_eds.field import Field
+from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.plan import DimensionPlan
 from keras_eds.results import StageName
@@ -32,7 +33,8 @@ class Proposal:
 
     Args:
         stage: `"pretrain"` trains the full model, `"probe"` measures it,
-            `"retrain"` trains it under `plan`.
+            `"learn"` trains it with masks whose sizes are learned, `"retrain"`
+            trains it under `plan`.
         plan: The plan to train under (retraining only).
         budget: The budget that the plan is for (retraining only).
         settings: How to run the stage; plain JSON values.
@@ -46,10 +48,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a proposal: its score, and what a probe measured."""
+    """What came of a proposal: its score, and what a probe measured or learned."""
 
     score: float
     measurements: Measurements | None = None
+    learned: LearnedSizes | None = None
 
 
 @dataclass(frozen=True)

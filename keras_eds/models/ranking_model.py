@@ -93,8 +93,19 @@ class RankingModel(keras.Model):
         raise NotImplementedError
 
     def score_all(self, users: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Score all items for each of `users`, `(len(users), num_items)`."""
-        ids = np.asarray(users, "int32")
+        """Score all items for each of `users`, `(len(users), num_items)`.
+
+        Raises:
+            ValueError: If an id is no integer or out of range.
+        """
+        given = np.asarray(users)
+        known = given.ndim == 1 and (given.dtype.kind in "iu" or not given.size)
+        if not known or not ((0 <= given) & (given < self.num_users)).all():
+            raise ValueError(
+                f"`users` must be integers in 0 .. {self.num_users - 1}. Received: "
+                f"users={users!r}. Give the numbers of users in the training data."
+            )
+        ids = given.astype("int32")
         scorer = self.scorer()
         scores = np.empty((len(ids), self.num_items), np.float32)
         step = max(1, _SCORES_A_BLOCK // self.num_items)

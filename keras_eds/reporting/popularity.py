@@ -57,10 +57,23 @@ def plot_popularity(
             f"counts. Received: fields {[p.name for p in plan]} and counts of "
             f"{sorted(counts)}. Search with method='principal_rows'."
         )
-    plans = sorted(plans, key=lambda p: -p.field.input_dim)[: len(_COLOURS)]
+    sizes = {p.name: p.sizes for p in plans}
+    return saved(popularity_figure(sizes, counts), path)
+
+
+def popularity_figure(
+    sizes: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]
+) -> Figure:
+    """The figure of `plot_popularity`.
+
+    Args:
+        sizes: The size of each id, by field name.
+        counts: How often each comes, likewise.
+    """
+    largest = sorted(sizes, key=lambda name: -len(sizes[name]))[: len(_COLOURS)]
     figure, axes = canvas(7.2, 3.6)
-    for kept, colour in zip(plans, _COLOURS, strict=False):
-        _draw(axes, kept, np.asarray(counts[kept.name]), colour)
+    for name, colour in zip(largest, _COLOURS, strict=False):
+        _draw(axes, name, sizes[name], np.asarray(counts[name]), colour)
     axes.set_xscale("log")
     axes.set_xlabel("how often the id comes in training", color=TEXT, fontsize=9)
     axes.set_ylabel("values kept", color=TEXT, fontsize=9)
@@ -69,12 +82,14 @@ def plot_popularity(
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9, labelcolor=TEXT, loc="upper left")
     titled(axes, "Size against popularity", "mean, and the middle 80 % of ids")
-    return saved(figure, path)
+    return figure
 
 
-def _draw(axes: Axes, kept: RowPlan, counts: np.ndarray, colour: str) -> None:
+def _draw(
+    axes: Axes, name: str, sizes: np.ndarray, counts: np.ndarray, colour: str
+) -> None:
     seen = counts > 0
-    counts, sizes = counts[seen], kept.sizes[seen]
+    counts, sizes = counts[seen], sizes[seen]
     edges = np.geomspace(1, counts.max() + 1, _BINS + 1)
     group = np.digitize(counts, edges[1:-1])
     used = np.unique(group)
@@ -84,4 +99,4 @@ def _draw(axes: Axes, kept: RowPlan, counts: np.ndarray, colour: str) -> None:
         [np.quantile(sizes[group == g], share) for g in used] for share in (0.1, 0.9)
     )
     axes.fill_between(middle, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(middle, mean, color=colour, linewidth=2, label=kept.name)
+    axes.plot(middle, mean, color=colour, linewidth=2, label=name)

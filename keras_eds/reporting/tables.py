@@ -180,12 +180,11 @@ def _result_row(result: StageResult, best: bool) -> _Row:
     plan, budget = result.plan, result.budget
     stage = f"{result.index} {result.stage}"
     scores = [_score(result.score_before), _score(result.score)]
-    if plan is None and result.stage != "retrain":
+    full = result.full_score
+    if result.stage in ("pretrain", "probe"):
         # Only the full-size model has been trained so far.
         scores = ["-", "-"]
-    full = result.full_score
-    if full is None and result.stage != "retrain":
-        full = result.score
+        full = result.score if full is None else full
     sizes = ["-", "-", "-"]
     if plan is not None:
         size = format_bytes(plan.num_bytes())

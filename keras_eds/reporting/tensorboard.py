@@ -12,11 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.reporting.plots import plot_points, plot_sizes, to_image
+from keras_eds.reporting.popularity import popularity_figure
 from keras_eds.reporting.score_point import ScorePoint, read_points, write_points
 from keras_eds.reporting.tables import plan_markdown
 from keras_eds.results import StageResult
 from keras_eds.row_plan import RowPlan
+from keras_eds.surgery import keras_private
 
 
 class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
@@ -27,7 +30,10 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
     `eds/budget`, `eds/size/<field>` and `eds/saliency/<field>`, the images
     `eds/sizes` and `eds/score_against_budget`, and the text `eds/plan`. Every
     retraining stage adds a row to the HParams page, and every stage a run of
-    its own with the logs of its epochs (`epoch_<name>`).
+    its own with the logs of its epochs (`epoch_<name>`). While sizes are learned,
+    these have `epoch_expected_bytes` beside `epoch_target_bytes`, a histogram
+    `sizes/<field>` for every masked table, and the image `popularity`: size against
+    frequency. So do trainings of models with `MaskedTwinEmbedding`.
 
     Args:
         log_dir: Directory that `tensorboard --logdir` is given. Defaults to
@@ -86,7 +92,21 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
                 # Logs are floats, or tensors on some backends.
                 if not tuple(getattr(value, "shape", ())):
                     _write_scalar(f"epoch_{name}", value)
+            self._write_learned_sizes()
         self._epoch_writer.flush()
+
+    def _write_learned_sizes(self) -> None:
+        import tensorflow as tf
+
+        masks = _masks_by_table(self.model)
+        if not masks:
+            return
+        sizes = {name: layer.sizes() for name, layer in masks.items()}
+        if len(masks) <= self.max_scalar_fields:
+            for name, of_ids in sizes.items():
+                tf.summary.histogram(f"sizes/{name}", of_ids)
+        counts = {n: keras.ops.convert_to_numpy(m.counts) for n, m in masks.items()}
+        _write_image("popularity", to_image(popularity_figure(sizes, counts)))
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Closes the run of the stage."""
@@ -167,6 +187,15 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
         if self._epoch_writer is not None:
             self._epoch_writer.close()
             self._epoch_writer = None
+
+
+def _masks_by_table(model: keras.Model) -> dict[str, TwinMasks]:
+    return {
+        layer.name: inside
+        for layer in keras_private.all_layers(model)
+        for inside in keras_private.child_layers(layer)
+        if isinstance(inside, TwinMasks)
+    }
 
 
 @contextmanager

@@ -77,6 +77,24 @@ def remove_variable(layer: keras.layers.Layer, variable: keras.Variable) -> None
     layer._untrack_variable(variable)
 
 
+def add_layer(layer: keras.layers.Layer, name: str, inside: keras.layers.Layer) -> None:
+    """Puts a layer into a built one, as its attribute `name`."""
+    set_attribute(layer, name, inside)
+
+
+def remove_layer(layer: keras.layers.Layer, name: str) -> None:
+    """Takes off what `add_layer` added."""
+    inside = getattr(layer, name)
+    delattr(layer, name)
+    layer._tracker.untrack(inside)
+
+
+def sync(model: keras.Model) -> None:
+    """Lets a callback of `fit` read and write variables, on any backend."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+
+
 def table_variable(layer: keras.layers.Embedding) -> keras.Variable:
     """The variable behind `layer.embeddings`."""
     return layer._embeddings

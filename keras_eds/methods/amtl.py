@@ -1,0 +1,159 @@
+"""AMTL: a size for every id, learned by masks from how often the id comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_eds.budget import Budget
+from keras_eds.errors import StageError
+from keras_eds.layers.twin_masks import TwinMasks
+from keras_eds.learned_sizes import LearnedSizes
+from keras_eds.methods.base import Proposal, SearchState
+from keras_eds.methods.scaled_rows import Wishes, scaled_rows
+from keras_eds.methods.single_shot import Pretrain, SingleShot, check_count
+from keras_eds.plan import DimensionPlan
+
+
+class AMTL(SingleShot):
+    """Trains tables together with masks on them, and cuts them as the masks say.
+
+    While the model trains, vector e_i of id i is multiplied by a mask of ones up to
+    a size that twin networks find from how often the id comes, as in
+    `keras_eds.layers.MaskedTwinEmbedding`, which has the formulas. The paper has
+    nothing that makes sizes small. Here the loss gets the penalty
+
+        multiplier * sum_f V_f E[size_f] / sum_f V_f D
+
+    with V_f the ids of field f, D its width, and E[size_f] the mean over its ids of
+    the expected size. The multiplier is raised and lowered so that the bytes of the
+    expected sizes fall towards the smallest budget (`tuners.size_schedule`). Where
+    they pass another budget, the sizes and the weights of that moment are kept for
+    it: one training serves all budgets.
+
+    **The plan.** With `t_ik` the probability of size k for id i, and
+    `P_ik = sum_(j >= k) t_ij`, id i has
+
+        size_i(x) = sum_k P_ik e^x / (1 - P_ik + P_ik e^x)
+
+    values, rounded, with x the largest number at which all tables fit the budget.
+    At x = 0 that is the expected size. Then tables are cut, the networks dropped,
+    and the small model is trained on from the weights of the same moment.
+
+    A model that is trained already is where learning starts from: a warm start.
+    So is one whose tables were filled in, see `keras_eds.load_tables`.
+
+    Args:
+        epochs: How long to train with masks. Defaults to the `epochs` of `search`.
+            `EarlyStopping` is left out meanwhile.
+        twins: Whether there are two networks; the paper's ablation has one.
+        alpha_from: What mixes the twins, see `MaskedTwinEmbedding`. Defaults to
+            `"log_count"`.
+        min_size: The smallest size. Defaults to 0; in the paper it is 1.
+        hidden_units: Widths of the networks' hidden layers. Defaults to `(32,)`.
+        temperature: Of the softmax over sizes. Defaults to 0.1: the networks' logits
+            move by the optimizer's learning rate a step, which is too slow for a
+            short training at 1.
+        pretrain: Whether to train the full model first. Defaults to False.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> search = keras_eds.EDSSearch(model, [0.4, 0.1], method="amtl")
+
+    Reference:
+        Yan et al., Learning Effective and Efficient Embedding via an
+        Adaptively-Masked Twins-based Layer, CIKM 2021, arXiv:2108.11513. The
+        penalty, its schedule, the plan and the default of `min_size` are this
+        library's.
+    """
+
+    name = "amtl"
+    granularity = "row"
+
+    def __init__(
+        self,
+        epochs: int | None = None,
+        twins: bool = True,
+        alpha_from: str = "log_count",
+        min_size: int = 0,
+        hidden_units: tuple[int, ...] = (32,),
+        temperature: float = 0.1,
+        pretrain: Pretrain = False,
+    ) -> None:
+        super().__init__(pretrain, None, "all", "plan")
+        if epochs is not None:
+            check_count("epochs", epochs, 1)
+        check_count("min_size", min_size, 0)
+        self.epochs = epochs
+        self.min_size = min_size
+        self.masks: dict[str, Any] = {
+            "twins": twins,
+            "alpha_from": alpha_from,
+            "min_size": min_size,
+            "hidden_units": list(hidden_units),
+            "temperature": temperature,
+        }
+        # Refuses what the layer would refuse, before any work.
+        TwinMasks(1, max(1, min_size), **self.masks)
+
+    def check(self, state: SearchState) -> None:
+        nothing = [np.zeros(field.input_dim) for field in state.fields]
+        for budget in state.budgets:
+            scaled_rows(state.fields, lambda _: nothing, budget, self.min_size)
+
+    def _preparations(self, state: SearchState) -> list[Proposal]:
+        settings = {
+            "epochs": self.epochs,
+            "masks": self.masks,
+            "budgets": [vars(budget) for budget in state.budgets],
+        }
+        return [*super()._preparations(state), Proposal("learn", settings=settings)]
+
+    def _retrain(self, state: SearchState, budget: Budget, draw: int) -> Proposal:
+        settings = {
+            "warm_start": "learned",
+            "alignment": "plan",
+            "moment": _moment(state, budget),
+            "draw": draw,
+        }
+        return Proposal("retrain", self.plan(state, budget), budget, settings)
+
+    def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
+        learned = _learned(state)
+        wishes = self._wishes(state, learned, _moment(state, budget))
+        return scaled_rows(state.fields, wishes, budget, self.min_size)
+
+    def _wishes(self, state: SearchState, learned: LearnedSizes, moment: int) -> Wishes:
+        odds = [learned[field.name].log_odds(moment) for field in state.fields]
+        groups = [learned[field.name].group_of_id for field in state.fields]
+
+        def wishes(x: float) -> list[np.ndarray]:
+            with np.errstate(over="ignore"):
+                kept = [1 / (1 + np.exp(-(o + x))) for o in odds]
+            sizes = [self.min_size + k.sum(axis=1) for k in kept]
+            return [s[of_id] for s, of_id in zip(sizes, groups, strict=True)]
+
+        return wishes
+
+
+def _learned(state: SearchState) -> LearnedSizes:
+    done = state.done("learn")
+    outcome = done[-1][1] if done else None
+    if outcome is None or outcome.learned is None:
+        raise StageError(
+            "A plan needs learned sizes. Received: a search that has not learned them. "
+            "Call search(...) first."
+        )
+    return outcome.learned
+
+
+def _moment(state: SearchState, budget: Budget) -> int:
+    """The place of the budget for which sizes were learned that is nearest."""
+    proposal = state.done("learn")[-1][0]
+    known = [Budget(**kwargs) for kwargs in proposal.settings["budgets"]]
+    shares = np.array([other.share(state.fields) for other in known])
+    return int(np.argmin(np.abs(np.log(shares / budget.share(state.fields)))))
