@@ -1,9 +1,11 @@
 """Score against budget on real click-through data, with the controls.
 
 Trains FM, DeepFM and Wide & Deep to convergence on MovieLens-1M and the Criteo
-sample, and compares, at equal bytes: equal widths, random widths, SSEDS on
-columns (the paper) and on the principal subspace, and principal rows (a size for
-every id, its index counted), before and after retraining.
+sample, and a two-tower model on MovieLens-1M, and compares, at equal bytes: equal
+widths, random widths, SSEDS on columns (the paper) and on the principal subspace;
+and, with a size for every id and its index counted, principal rows, AMTL, AMTL with
+one network instead of twins (AML), random sizes sorted by frequency, and MDE by
+popularity; before and after retraining.
 Everything is chosen on validation data and reported on test data.
 
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
@@ -31,21 +33,44 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import keras_eds
 from keras_eds.datasets import load_criteo, load_movielens_1m
-from keras_eds.methods import SSEDS, Method, PrincipalRows, RandomSizes, Uniform
-from keras_eds.models import FM, DeepFM, WideDeep
+from keras_eds.methods import (
+    AMTL,
+    MDE,
+    SSEDS,
+    Method,
+    PrincipalRows,
+    RandomRowSizes,
+    RandomSizes,
+    Uniform,
+)
+from keras_eds.models import FM, DeepFM, TwoTower, WideDeep
 from keras_eds.optimizers import LazyAdam
 
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (0.5, 0.25, 0.1, 0.05, 0.02)
 RANDOM_BUDGETS = (0.1,)
 Run = tuple[str, float]
+AMTL_BUDGETS = (0.5, 0.4, 0.25, 0.1, 0.05, 0.02)
 SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "SSEDS principal": (SSEDS, BUDGETS),
     "SSEDS columns": (lambda: SSEDS(basis="columns"), BUDGETS),
     "random": (RandomSizes, RANDOM_BUDGETS),
     "principal rows": (PrincipalRows, BUDGETS),
+    "AMTL": (lambda: AMTL(epochs=2), AMTL_BUDGETS),
+    "AML (one network)": (lambda: AMTL(epochs=2, twins=False), AMTL_BUDGETS),
+    "random rows, sorted": (RandomRowSizes, BUDGETS),
+    "MDE by popularity": (MDE, BUDGETS),
 }
-MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep}
+ITEM_FIELDS = ("movie", "year", "genres")
+
+
+def two_tower(fields: Sequence[Any], embedding_dim: int, **options: Any) -> Any:
+    """Users on one side, movies on the other; tables as wide as the others' are."""
+    sides = [[f for f in fields if (f.name in ITEM_FIELDS) == x] for x in (0, 1)]
+    return TwoTower(*sides, embedding_dim=embedding_dim + 1, **options)
+
+
+MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep, "TwoTower": two_tower}
 SETTINGS: dict[str, dict[str, Any]] = {
     "movielens": {
         "load": load_movielens_1m,
@@ -233,7 +258,8 @@ def run(
 def write_tables() -> None:
     order = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
              "SSEDS principal, before", "SSEDS principal",
-             "principal rows, before", "principal rows"]  # fmt: skip
+             "principal rows, before", "principal rows", "AMTL",
+             "AML (one network)", "random rows, sorted", "MDE by popularity"]  # fmt: skip
     for path in sorted(RESULTS.glob("ctr_*.jsonl")):
         rows = pd.DataFrame(
             [json.loads(line) for line in path.read_text().splitlines()]
@@ -266,13 +292,15 @@ def _summary(table: pd.DataFrame) -> str:
     """Test AUC by method and budget; the full model once."""
     full = table[table.method == "full"]["test AUC"].iloc[0]
     lines = [
-        "| | " + " | ".join(f"{budget:.0%}" for budget in BUDGETS) + " |",
-        "|---" * (len(BUDGETS) + 1) + "|",
+        "| | " + " | ".join(f"{budget:.0%}" for budget in AMTL_BUDGETS) + " |",
+        "|---" * (len(AMTL_BUDGETS) + 1) + "|",
     ]
     for method, rows in table.sort_values("order").groupby("method", sort=False):
         if method != "full":
             auc = rows.set_index("budget")["test AUC"]
-            cells = [_or_blank(auc.get(budget, np.nan), ".4f") for budget in BUDGETS]
+            cells = [
+                _or_blank(auc.get(budget, np.nan), ".4f") for budget in AMTL_BUDGETS
+            ]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", f"The full model: {full:.4f}."])
 
@@ -294,7 +322,7 @@ def _or_blank(value: float, form: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", choices=sorted(SETTINGS))
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS)[:3])
     names = ["full", "equal", *SEARCHES]
     parser.add_argument("--methods", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
