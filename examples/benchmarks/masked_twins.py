@@ -71,6 +71,11 @@ def with_tables(model: keras.Model, make: Any) -> keras.Model:
     return copy
 
 
+def like(layer: Any) -> dict[str, Any]:
+    """What every layer in the place of a table shares with it."""
+    return {"name": layer.name, "mask_zero": layer.mask_zero}
+
+
 def masked(full: keras.Model, counts: dict[str, np.ndarray], penalty: float) -> Any:
     values = sum(field.num_parameters for field in keras_eds.find_fields(full))
 
@@ -79,7 +84,7 @@ def masked(full: keras.Model, counts: dict[str, np.ndarray], penalty: float) -> 
         # Added up over the tables: penalty times the kept share of all values.
         share = len(table) * penalty / values
         options = {"counts": counts[layer.name], "size_penalty": share, "min_size": 0}
-        return MaskedTwinEmbedding.from_table(table, name=layer.name, **options)
+        return MaskedTwinEmbedding.from_table(table, **options, **like(layer))
 
     return with_tables(full, make)
 
@@ -87,7 +92,7 @@ def masked(full: keras.Model, counts: dict[str, np.ndarray], penalty: float) -> 
 def cut(model: keras.Model) -> keras.Model:
     def make(layer: MaskedTwinEmbedding) -> RowSizedEmbedding:
         table = keras.ops.convert_to_numpy(layer.embeddings)
-        return RowSizedEmbedding.from_dense(table, layer.sizes(), name=layer.name)
+        return RowSizedEmbedding.from_dense(table, layer.sizes(), **like(layer))
 
     return with_tables(model, make)
 
@@ -105,6 +110,7 @@ def compare(data: Any, seed: int) -> list[str]:
     total = sum(field.num_bytes for field in fields.values())
     rows = [f"| {seed} | full |  | 100% | {test_auc(full, data):.4f} |"]
     for penalty in PENALTIES:
+        keras.utils.set_random_seed(seed)
         model = masked(full, counts, penalty)
         fit(model, data, EPOCHS)
         small = cut(model)
