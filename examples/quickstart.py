@@ -129,15 +129,17 @@ def shrink(arguments: argparse.Namespace) -> None:
     search.results_summary()
     small = search.get_best_models()[0]
     small.save(out / "small.keras")
-    results = search.results()
-    plot_sizes(results[-1].plan, out / "sizes.png")
+    results, plan = search.results(), search.get_best_plans()[0]
+    plot_sizes(plan, out / "sizes.png")
     plot_scores(results, out / "scores.png")
 
     print(f"At {budget:.0%} of the table bytes, on disk:")
     print(row("full model", full, table_bytes(full), data, out))
     print(row("equal widths", equal, table_bytes(equal), data, out))
-    print(row("searched", small, results[-1].plan.num_bytes(), data, out))
-    seconds = {result.stage: result.seconds for result in results}
+    print(row("searched", small, plan.num_bytes(), data, out))
+    seconds = {stage: 0.0 for stage in ("probe", "retrain")}
+    for result in results:
+        seconds[result.stage] += result.seconds
     print(
         f"\nOne epoch of the full model took {epoch:.1f} s, the search "
         f"{sum(seconds.values()):.1f} s: measuring {seconds['probe']:.1f} s, "

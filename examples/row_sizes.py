@@ -2,7 +2,7 @@
 
     python examples/row_sizes.py
 
-Trains a DeepFM, keeps a tenth of its table bytes with `method="principal_rows"`
+Trains a DeepFM, keeps a tenth of its table bytes with `PrincipalRows`
 (the index of the rows counted), prints what stays, and draws the sizes against
 how often an id comes: `popularity.png`.
 """
@@ -17,6 +17,7 @@ import keras
 import keras_eds
 from keras_eds import reporting
 from keras_eds.datasets import load_movielens_1m
+from keras_eds.methods import PrincipalRows
 from keras_eds.models import DeepFM
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     search = keras_eds.EDSSearch(
         model,
         budget=0.1,
-        method="principal_rows",
+        method=PrincipalRows(compare=False),
         objective="val_auc",
         directory=arguments.out,
         overwrite=True,

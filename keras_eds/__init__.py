@@ -20,6 +20,7 @@ from keras_eds.surgery import (
     apply_plan,
     count_ids,
     find_fields,
+    load_tables,
     measure,
     use_sparse_lookups,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "datasets",
     "find_fields",
     "layers",
+    "load_tables",
     "measure",
     "methods",
     "metrics",

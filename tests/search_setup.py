@@ -53,7 +53,13 @@ def build(named=True, metric="auc", loss="binary_crossentropy"):
 
 def search(directory, model=build, budget=0.5, **options):
     """A search that is seeded and keeps its project in `directory`."""
-    options = {"seed": 1, "project_name": "p", "objective": "val_auc", **options}
+    options = {
+        "method": "sseds",
+        "seed": 1,
+        "project_name": "p",
+        "objective": "val_auc",
+        **options,
+    }
     return keras_eds.EDSSearch(model, budget, directory=directory, **options)
 
 

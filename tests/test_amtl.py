@@ -81,7 +81,7 @@ def test_a_masked_table_is_a_masked_layer():
                 theirs.masks.mlps.kernels, masking.masks.mlps.kernels, strict=True
             ):
                 source.assign(np.random.default_rng(4).normal(size=source.shape))
-                target.assign(source)
+                target.assign(numpy(source))
             assert len(np.unique(masking.masks.sizes())) > 2
             outputs = model.predict(ids, verbose=0)
         np.testing.assert_allclose(outputs, numpy(theirs(ids)), atol=1e-6)

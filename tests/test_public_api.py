@@ -104,6 +104,12 @@ ARGUMENTS = {
         "embeddings_regularizer": "l2", "embeddings_constraint": "non_neg",
         "mask_zero": True, "weights": None, "combiner": "sum", "seed": 3,
     },
+    "TwinMasks": {
+        "input_dim": 7, "output_dim": 4, "groups": 9, "hidden_units": [3, 2],
+        "activation": "tanh", "twins": False, "alpha_from": "rank",
+        "temperature": 0.5, "min_size": 0, "size_spread": 0.2, "size_penalty": 0.1,
+        "mask_zero": True, "seed": 3,
+    },
     "RowSizedEmbedding": {
         "input_dim": 5, "output_dim": 4, "sizes": None, "blocks": [[2, 4], [1, 1]],
         "use_projection": True, "use_constant": True,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import doctest
 import importlib
 import io
@@ -227,7 +228,9 @@ def scores_figure(**changes):
         [
             make_first(),
             make_retrain(1, **changes),
-            make_retrain(2, score=0.77, plan=make_plan(1, 1, 0), **changes),
+            make_retrain(
+                2, score=0.77, plan=make_plan(1, 1, 0), budget=Budget(0.2), **changes
+            ),
         ]
     )
 
@@ -242,6 +245,14 @@ def test_scores_are_drawn_against_the_share_of_bytes():
     np.testing.assert_allclose(lines["full size"].get_ydata(), 0.81)
     assert axes.get_xscale() == "log"
     assert axes.get_title("left") == "val_auc (higher is better)"
+
+
+def test_of_one_budget_the_best_plan_is_drawn():
+    results = [make_retrain(1), make_retrain(2, score=0.8, plan=make_plan(1, 1, 0))]
+    for direction, share in (("max", 664 / 5200), ("min", 2464 / 5200)):
+        changed = [dataclasses.replace(r, direction=direction) for r in results]
+        x = plot_scores(changed).axes[0].lines[-1].get_xdata()
+        np.testing.assert_allclose(x, [share])
 
 
 def test_ends_of_close_lines_do_not_overlap():
@@ -262,7 +273,8 @@ def test_scores_that_are_unknown_are_left_out():
 
 
 def test_an_empty_plan_is_drawn(tmp_path):
-    results = [make_retrain(1), make_retrain(2, plan=make_plan(0, 0, 0))]
+    none = make_retrain(2, plan=make_plan(0, 0, 0), budget=Budget(0.01))
+    results = [make_retrain(1), none]
     x = plot_scores(results, tmp_path / "s.png").axes[0].lines[-1].get_xdata()
     np.testing.assert_allclose(x, [1232 / 5200, 2464 / 5200])
 

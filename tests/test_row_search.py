@@ -12,6 +12,7 @@ import keras_eds
 from keras_eds.errors import FieldError
 from keras_eds.layers import RowSizedEmbedding
 from keras_eds.methods import SSEDS, PrincipalRows
+from keras_eds.row_plan import RowPlan
 from keras_eds.surgery.keras_private import all_layers
 
 USERS, ITEMS, WIDTH = 400, 300, 8
@@ -48,7 +49,8 @@ def build():
     return model
 
 
-def found(directory, model=build, budget=(0.4, 0.25), method="principal_rows"):
+def found(directory, model=build, budget=(0.4, 0.25), method=None):
+    method = method or PrincipalRows(compare=False)
     result = search(directory, model, list(budget), method=method)
     result.search(*data(), validation_data=data(128, seed=1), **FIT)
     return result
@@ -88,6 +90,20 @@ def test_small_models_with_packed_rows(tmp_path, capsys):
     assert "8 -> 0-" in capsys.readouterr().out
 
 
+def test_scores_decide_between_ids_and_fields(tmp_path):
+    result = found(tmp_path, budget=[0.25], method="principal_rows")
+    rows, fields = result.results()[2:]
+    assert [stage.budget.label for stage in (rows, fields)] == ["25%", "25%"]
+    assert any(isinstance(kept, RowPlan) for kept in rows.plan)
+    assert not any(isinstance(kept, RowPlan) for kept in fields.plan)
+    best = rows if rows.score >= fields.score else fields
+    assert result.get_best_plans()[0] == best.plan
+    # Widths are those of the method for fields, measured the same way.
+    sizes = SSEDS().plan(result.oracle.observe_ended(), fields.budget).sizes()
+    assert all(abs(sizes[kept.name] - kept.kept_dim) <= 1 for kept in fields.plan)
+    assert result.plan_for(0.25) == rows.plan
+
+
 def test_pruned_is_masked_before_retraining(tmp_path):
     model = build()
     model.fit(*data(), epochs=2, verbose=0)
@@ -114,7 +130,7 @@ def test_a_search_that_ended_is_read_again(tmp_path):
     [("tables", "plan"), ("initial", "random"), ("fresh", "plan")],
 )
 def test_warm_starts(tmp_path, warm_start, alignment):
-    method = PrincipalRows(warm_start=warm_start, alignment=alignment)
+    method = PrincipalRows(warm_start=warm_start, alignment=alignment, compare=False)
     result = found(tmp_path, budget=[0.3], method=method)
     assert packed(result.get_best_models()[0])
     assert np.isfinite(result.results()[-1].score)

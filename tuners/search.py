@@ -46,7 +46,8 @@ class EDSSearch(SearchResults):
         budget: What the tables may keep: a fraction of today's bytes (`0.1`), a
             size (`"8MB"`), a count (`Budget(parameters=...)`), or a list of
             them. Alignment matrices and constants count.
-        method: A name or an object of `keras_eds.methods`. Defaults to `"sseds"`.
+        method: A name or an object of `keras_eds.methods`. Defaults to
+            `"principal_rows"`.
         objective: The metric that decides, as in `"val_auc"`, or a
             `keras_tuner.Objective`. Defaults to `"val_loss"`.
         filters: Which tables: a regular expression, a list, or a function of a
@@ -75,7 +76,7 @@ class EDSSearch(SearchResults):
         self,
         model: keras.Model | Builder,
         budget: Budgets,
-        method: str | Method = "sseds",
+        method: str | Method = "principal_rows",
         objective: Any = None,
         filters: Filters = None,
         seed: int | None = None,

@@ -55,7 +55,7 @@ SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "SSEDS principal": (SSEDS, BUDGETS),
     "SSEDS columns": (lambda: SSEDS(basis="columns"), BUDGETS),
     "random": (RandomSizes, RANDOM_BUDGETS),
-    "principal rows": (PrincipalRows, BUDGETS),
+    "principal rows": (lambda: PrincipalRows(compare=False), BUDGETS),
     "AMTL": (lambda: AMTL(epochs=2), AMTL_BUDGETS),
     "AML (one network)": (lambda: AMTL(epochs=2, twins=False), AMTL_BUDGETS),
     "random rows, sorted": (RandomRowSizes, BUDGETS),
@@ -259,7 +259,8 @@ def write_tables() -> None:
     order = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
              "SSEDS principal, before", "SSEDS principal",
              "principal rows, before", "principal rows", "AMTL",
-             "AML (one network)", "random rows, sorted", "MDE by popularity"]  # fmt: skip
+             "AML (one network)", "random rows, sorted",
+             "MDE by popularity"]  # fmt: skip
     for path in sorted(RESULTS.glob("ctr_*.jsonl")):
         rows = pd.DataFrame(
             [json.loads(line) for line in path.read_text().splitlines()]

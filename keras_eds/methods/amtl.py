@@ -89,16 +89,24 @@ class AMTL(SingleShot):
             check_count("epochs", epochs, 1)
         check_count("min_size", min_size, 0)
         self.epochs = epochs
+        self.twins = twins
+        self.alpha_from = alpha_from
         self.min_size = min_size
-        self.masks: dict[str, Any] = {
-            "twins": twins,
-            "alpha_from": alpha_from,
-            "min_size": min_size,
-            "hidden_units": list(hidden_units),
-            "temperature": temperature,
-        }
+        self.hidden_units = tuple(hidden_units)
+        self.temperature = temperature
         # Refuses what the layer would refuse, before any work.
         TwinMasks(1, max(1, min_size), **self.masks)
+
+    @property
+    def masks(self) -> dict[str, Any]:
+        """The arguments of the masks."""
+        return {
+            "twins": self.twins,
+            "alpha_from": self.alpha_from,
+            "min_size": self.min_size,
+            "hidden_units": list(self.hidden_units),
+            "temperature": self.temperature,
+        }
 
     def check(self, state: SearchState) -> None:
         nothing = [np.zeros(field.input_dim) for field in state.fields]

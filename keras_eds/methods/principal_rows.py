@@ -45,9 +45,16 @@ class PrincipalRows(SingleShot):
     same width, which needs no index. One pass over the data and one short probe
     of a trained model serve any list of budgets.
 
+    What retraining makes of a plan is not in these gains: a field that may only
+    just be kept is often better served by one value for every id. So for each
+    budget a second plan with one width a field, that of `SSEDS(basis="principal")`,
+    is retrained too, and scores decide.
+
     Args:
         batches: How many batches to measure gradients on, as in `SSEDS`.
         data: `"train"` or `"validation"`: what to measure gradients on.
+        compare: Whether to retrain the plan with one width a field as well.
+            Defaults to True.
         smoothing: Added to every count of an id that was seen. Defaults to 0.
         warm_start: `"all"`, `"tables"`, `"initial"` or `"fresh"`; see
             `SingleShot`. Defaults to `"all"`.
@@ -76,11 +83,13 @@ class PrincipalRows(SingleShot):
         self,
         batches: int | None = None,
         data: Literal["train", "validation"] = "train",
+        compare: bool = True,
         smoothing: float = 0.0,
         warm_start: WarmStart = "all",
         alignment: Alignment = "plan",
         pretrain: Pretrain = "auto",
     ) -> None:
+        check_choice("compare", compare, (True, False))
         check_choice("data", data, ("train", "validation"))
         if batches is not None:
             check_count("batches", batches, 1)
@@ -90,7 +99,8 @@ class PrincipalRows(SingleShot):
                 f"Received: smoothing={smoothing}. Give 0 for none."
             )
         probe = {"batches": batches, "data": data, "rows": True}
-        super().__init__(pretrain, probe, warm_start, alignment)
+        super().__init__(pretrain, probe, warm_start, alignment, 1 + compare)
+        self.compare = compare
         self.smoothing = smoothing
 
     def check(self, state: SearchState) -> None:
@@ -104,7 +114,7 @@ class PrincipalRows(SingleShot):
         for field in state.fields:
             exact = weighed_by_counts(measured[field.name], self.smoothing)
             bases.append(PrincipalBasis.of(exact, "mean"))
-            tables.append(_options(field, exact, bases[-1]))
+            tables.append(_options(field, exact, bases[-1], rows=draw == 0))
         allocate_rows(tables, budget)
         for table in tables:
             sizes = table.sizes()
@@ -157,9 +167,12 @@ def _shares(measured: FieldMeasurement, smoothing: float) -> np.ndarray:
 
 
 def _options(
-    field: Field, exact: FieldMeasurement, basis: PrincipalBasis
+    field: Field, exact: FieldMeasurement, basis: PrincipalBasis, rows: bool
 ) -> TableOptions:
     width = field.output_dim
+    by_width = np.concatenate([[0.0], np.cumsum(basis.gains)])
+    if not rows:
+        return TableOptions(field, by_width, np.zeros(1, int), np.zeros((1, 1)))
     levels = np.unique(np.geomspace(1, width, _LEVELS).round().astype(int))
     table, shares = exact.table, exact.counts
     assert table is not None and shares is not None
@@ -169,7 +182,6 @@ def _options(
         z = (table[part] - basis.mean) @ basis.encoder
         gains = np.cumsum(np.square(z), axis=1)[:, levels - 1]
         worth[part, 1:] = gains * shares[part, None]
-    by_width = np.concatenate([[0.0], np.cumsum(basis.gains)])
     return TableOptions(field, by_width, np.concatenate([[0], levels]), worth)
 
 

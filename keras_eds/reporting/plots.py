@@ -89,6 +89,15 @@ def plot_scores(
     return plot_points(points, results[0].objective, results[0].direction, path)
 
 
+def _best_of_budgets(points: Sequence[ScorePoint], direction: str) -> list[ScorePoint]:
+    """The best plan of each budget, the smallest budget first."""
+    ranked = sorted(points, key=lambda p: p.score, reverse=direction == "max")
+    best: dict[str, ScorePoint] = {}
+    for point in ranked:
+        best.setdefault(point.label, point)
+    return sorted(best.values(), key=lambda p: p.share)
+
+
 def plot_points(
     points: Sequence[ScorePoint],
     objective: str,
@@ -97,7 +106,7 @@ def plot_points(
 ) -> Figure:
     """Draws what `plot_scores` draws, from points alone."""
     figure, axes = canvas(7.2, 4.4)
-    points = [p for p in sorted(points, key=lambda p: p.share) if isfinite(p.score)]
+    points = _best_of_budgets([p for p in points if isfinite(p.score)], direction)
     shares = _positive([p.share for p in points])
     ends: list[tuple[float, str, str]] = []
     full = next((p.full_score for p in points if p.full_score is not None), None)

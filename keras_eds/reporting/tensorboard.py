@@ -189,10 +189,10 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
             self._epoch_writer = None
 
 
-def _masks_by_table(model: keras.Model) -> dict[str, TwinMasks]:
+def _masks_by_table(model: keras.Model | None) -> dict[str, TwinMasks]:
     return {
         layer.name: inside
-        for layer in keras_private.all_layers(model)
+        for layer in ([] if model is None else keras_private.all_layers(model))
         for inside in keras_private.child_layers(layer)
         if isinstance(inside, TwinMasks)
     }
