@@ -289,14 +289,24 @@ def test_variables_are_what_the_layout_counts(kind):
     assert layer.count_params() == stored + integers
 
 
-@pytest.mark.parametrize("seed", [None, 3])
-def test_initial_rows(seed):
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        keras.initializers.RandomNormal(1.5, 1.0),
+        keras.initializers.RandomNormal(1.5, 1.0, seed=3),
+        keras.initializers.RandomUniform(1.5 - 3**0.5, 1.5 + 3**0.5, seed=3),
+        keras.initializers.TruncatedNormal(1.5, 1.1365, seed=3),
+    ],
+)
+def test_initial_rows(initializer):
     sizes = np.repeat([0, 2, 9], [10, 500, 500])
-    initializer = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
     layer = RowSizedEmbedding(1010, 9, sizes, embeddings_initializer=initializer)
     dense = layer.to_dense()
     np.testing.assert_array_equal(dense != 0, masked(np.ones((1010, 9)), sizes) > 0)
     assert abs(dense[510:].std() - 1) < 0.05
+    assert abs(dense[510:].mean() - 1.5) < 0.1
+    if isinstance(initializer, keras.initializers.RandomUniform):
+        assert abs(dense[510:] - 1.5).max() < 3**0.5
     wide, narrow = (numpy(v.value)[:-1].ravel()[:900] for v in layer.embeddings)
     assert abs(np.corrcoef(wide, narrow)[0, 1]) < 0.2
     assert_padding_is_zero(layer)

@@ -23,11 +23,9 @@ def in_table(
         stop: Position after its last; rows from here on are 0.
         reaching: For each column, the number of positions that reach it.
     """
-    initializer = _with_own_seed(initializer, number)
 
     def initialize(shape: Any, dtype: Any = None) -> Any:
-        # In NumPy, where a new shape needs no compilation.
-        values = ops.convert_to_numpy(initializer(shape, "float32"))
+        values = _values(initializer, number, shape)
         positions = np.arange(start, start + shape[0], dtype=np.int32)
         kept = positions[:, None] < np.minimum(reaching[: shape[1]], stop)
         return ops.convert_to_tensor(np.where(kept, values, 0), dtype)
@@ -38,6 +36,22 @@ def in_table(
 def constant_rows(rows: np.ndarray) -> Callable[..., Any]:
     """The initializer that gives these rows."""
     return lambda shape, dtype=None: ops.convert_to_tensor(rows, dtype)
+
+
+def _values(initializer: Any, number: int, shape: Any) -> np.ndarray:
+    # In NumPy: on JAX, a draw of a new shape takes a second to compile.
+    seed = getattr(initializer, "seed", None)
+    if isinstance(seed, int):
+        random = np.random.default_rng([seed, number])
+        # Subclasses may draw what they like.
+        if type(initializer) is initializers.RandomUniform:
+            low, high = initializer.minval, initializer.maxval
+            return np.asarray(random.uniform(low, high, shape), "float32")
+        if type(initializer) is initializers.RandomNormal:
+            mean, stddev = initializer.mean, initializer.stddev
+            return np.asarray(random.normal(mean, stddev, shape), "float32")
+    drawn = _with_own_seed(initializer, number)(shape, "float32")
+    return np.asarray(ops.convert_to_numpy(drawn))
 
 
 def _with_own_seed(initializer: Any, number: int) -> Any:
