@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "new_counts.jsonl"
     backend = keras.backend.backend()
-    command = f"KERAS_BACKEND={backend} python examples/benchmarks/new_counts.py"
+    script = " ".join(["examples/benchmarks/new_counts.py", *sys.argv[1:]])
+    command = f"KERAS_BACKEND={backend} python {script}"
     for name in given.splits:
         _, load, options = DATA[name]
         data = load(given.data, **options)

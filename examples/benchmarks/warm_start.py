@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,13 +171,14 @@ def write_table(rows: pd.DataFrame, command: str) -> None:
             f"The full model: {full.full_auc.mean():.4f} after "
             f"{full.full_epochs.mean():.1f} epochs.",
             "",
-            "| epochs | seeds | warm | cold | values kept, warm / cold "
+            "| epochs | seeds | warm | cold | warm - cold, each seed "
+            "| values kept, warm / cold | cold, no masks "
             f"| warm at {BUDGET:.0%} | cold at {BUDGET:.0%} "
-            "| warm - cold, each seed | values kept, warm / cold "
-            "| cold, no masks |",
-            "|---" * 10 + "|",
+            "| warm - cold, each seed | values kept, warm / cold |",
+            "|---" * 11 + "|",
         ]
         parts += [_line(group, moment / 4) for moment in MOMENTS]
+        parts += ["", *(_verdict(group, moment / 4) for moment in MOMENTS)]
     (RESULTS / "warm_start.md").write_text("\n".join(parts) + "\n")
 
 
@@ -184,20 +186,34 @@ def _line(group: pd.DataFrame, epochs: float) -> str:
     at = group[group.epochs == epochs].set_index("seed")
     warm, cold = at[at.start == "warm"], at[at.start == "cold"]
     bare = at[at.start == "cold, no masks"].auc
-    gains = (warm.budget_auc - cold.budget_auc).dropna()
+    gains = (warm.auc - cold.auc).dropna()
+    cut_gains = (warm.budget_auc - cold.budget_auc).dropna()
     cells = [
         f"{epochs:g}",
         str(len(gains)),
         f"{warm.auc.mean():.4f}",
         f"{cold.auc.mean():.4f}",
+        ", ".join(f"{gain:+.4f}" for gain in gains),
         f"{warm.kept.mean():.1%} / {cold.kept.mean():.1%}",
+        f"{bare.mean():.4f} ({len(bare)} seeds)" if len(bare) else "",
         f"{warm.budget_auc.mean():.4f}",
         f"{cold.budget_auc.mean():.4f}",
-        ", ".join(f"{gain:+.4f}" for gain in gains),
+        ", ".join(f"{gain:+.4f}" for gain in cut_gains),
         f"{warm.budget_kept.mean():.1%} / {cold.budget_kept.mean():.1%}",
-        f"{bare.mean():.4f} ({len(bare)} seeds)" if len(bare) else "",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _verdict(group: pd.DataFrame, epochs: float) -> str:
+    at = group[group.epochs == epochs].set_index(["start", "seed"])
+    said = []
+    for score, where in (("auc", "with the masks"), ("budget_auc", "when cut")):
+        gains = (at.loc["warm", score] - at.loc["cold", score]).dropna()
+        said.append(
+            f"{where}, warm is ahead in {(gains > 0).sum()} of {len(gains)} seeds, "
+            f"by {gains.mean():+.4f}"
+        )
+    return f"- After {epochs:g} epochs: " + "; ".join(said) + "."
 
 
 def main() -> None:
@@ -211,7 +227,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "warm_start.jsonl"
     backend = keras.backend.backend()
-    command = f"KERAS_BACKEND={backend} python examples/benchmarks/warm_start.py"
+    script = " ".join(["examples/benchmarks/warm_start.py", *sys.argv[1:]])
+    command = f"KERAS_BACKEND={backend} python {script}"
     for dataset in given.datasets:
         data = SETTINGS[dataset]["load"](given.data)
         for seed in given.seeds:
