@@ -9,7 +9,7 @@ from typing import Literal
 from keras_eds.budget import Budget
 from keras_eds.plan import DimensionPlan
 
-StageName = Literal["pretrain", "probe", "learn", "retrain"]
+StageName = Literal["pretrain", "probe", "learn", "step", "retrain"]
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,22 @@ class StageResult:
 
     Args:
         index: Place of the stage in the search, from 0.
-        stage: `"pretrain"`, `"probe"`, `"learn"` or `"retrain"`.
+        stage: `"pretrain"`, `"probe"`, `"learn"`, `"step"` or `"retrain"`.
         method: Name of the method, as in `"sseds"`.
         objective: Name of the score, as in `"val_auc"`.
         direction: `"max"` or `"min"`: which scores are better.
-        score: The stage's score; of a probe, the full-size model's; of learning,
-            the masked model's.
+        score: The stage's score; of a probe, the full-size model's; of learning
+            and of a step, the masked model's.
         seconds: What the stage took.
         budget: The budget that the stage is for (retraining only).
         plan: The plan that the stage trained (retraining only).
         score_before: The score before any retraining.
         full_score: The full-size model's score.
         saliency: Each field's share of all saliency, adding up to 1.
-        metrics: Every metric that the stage measured.
+        metrics: Every metric that the stage measured. Of a step also `kept`, the
+            share of all table values that its masks kept, `quality`, the mean
+            score of an id, and `trainings`, its length in trainings of the full
+            model.
         settings: The method's settings for the stage.
     """
 

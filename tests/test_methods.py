@@ -9,12 +9,14 @@ import pytest
 
 from keras_eds import Budget, DimensionPlan, Field, methods
 from keras_eds.errors import BudgetError, StageError
+from keras_eds.id_quality import IdQuality, Qualities
+from keras_eds.learned_sizes import FieldSizes, LearnedSizes
 from keras_eds.measurements import FieldMeasurement, Measurements
-from keras_eds.methods import METHODS, SSEDS, Outcome, RandomSizes, Uniform
+from keras_eds.methods import CIESS, METHODS, SSEDS, Outcome, RandomSizes, Uniform
 
 FIELDS = (Field("user", 200, 8), Field("item", 50, 8), Field("day", 7, 4))
 MEASURING = ("sseds", "principal_rows")
-COUNTING = ("random_rows", "mde")
+COUNTING = ("random_rows", "mde", "ciess")
 BUDGETS = (Budget(fraction=0.5), Budget(fraction=0.2))
 
 
@@ -38,7 +40,38 @@ def measurements(seed=0):
 
 
 def outcome_of(proposal):
-    return Outcome(0.5, measurements() if proposal.stage == "probe" else None)
+    if proposal.stage == "learn":
+        return Outcome(0.5, learned=learned(len(proposal.settings["budgets"])))
+    measured = measurements() if proposal.stage == "probe" else None
+    return Outcome(0.5, measured, qualities=qualities())
+
+
+def qualities():
+    """Every id was served alike."""
+    ids = {f.name: np.ones(f.input_dim) for f in FIELDS}
+    return Qualities({n: IdQuality(0.5 * one, one) for n, one in ids.items()})
+
+
+def made(name):
+    """A method by name, with networks that are small."""
+    if name != "ciess":
+        return methods.get(name)
+    agent = {"td3": {"hidden_units": [4], "batch_size": 16}}
+    return CIESS(1, 2, updates=1, agent=agent)
+
+
+def learned(moments):
+    """Sizes of two groups of ids, any two of each field."""
+    random = np.random.default_rng(0)
+    return LearnedSizes(
+        {
+            f.name: FieldSizes(
+                np.arange(f.input_dim) % 2,
+                random.normal(size=(moments, 2, f.output_dim + 1)),
+            )
+            for f in FIELDS
+        }
+    )
 
 
 def run(method, seed=3, trained=False, fail=(), budgets=BUDGETS):
@@ -59,52 +92,61 @@ every = pytest.mark.parametrize("name", list(METHODS))
 @every
 @pytest.mark.parametrize("trained", [True, False])
 def test_stages_come_in_order_and_as_many_as_said(name, trained):
-    method = methods.get(name)
+    method = made(name)
     proposals, state = run(method, trained=trained)
     stages = [p.stage for p in proposals]
-    front = [s for s in ("pretrain", "probe") if s in stages]
-    assert stages == front + ["retrain"] * len(BUDGETS)
+    front = [s for s in ("pretrain", "probe", "learn", "step") if s in stages]
+    front += ["step"] * (stages.count("step") - 1)
+    assert stages == front + ["retrain"] * len(BUDGETS) * method.draws
     assert len(proposals) == method.num_stages(state)
-    assert ("pretrain" in stages) == (name in MEASURING and not trained)
+    assert ("pretrain" in stages) == (name in (*MEASURING, "ciess") and not trained)
     assert ("probe" in stages) == (name in MEASURING + COUNTING)
-    for proposal, budget in zip(proposals[len(front) :], BUDGETS, strict=True):
+    assert ("learn" in stages) == (name == "amtl")
+    assert stages.count("step") == (2 if name == "ciess" else 0)
+    wanted = [(budget, draw) for budget in BUDGETS for draw in range(method.draws)]
+    for proposal, (budget, draw) in zip(proposals[len(front) :], wanted, strict=True):
         assert proposal.budget == budget and proposal.plan.fits(budget)
         assert set(proposal.plan.sizes()) == {f.name for f in FIELDS}
-        assert proposal.plan == method.plan(state, budget)
+        assert proposal.plan == method.plan(state, budget, draw)
         json.dumps(dict(proposal.settings))
         assert {"warm_start", "alignment"} <= set(proposal.settings)
-    assert all(p.plan is None and p.budget is None for p in proposals[: len(front)])
+    for proposal in proposals[: len(front)]:
+        assert (proposal.plan is None) == (proposal.stage != "step")
+        assert proposal.budget is None
 
 
 @every
 def test_the_same_seed_gives_the_same_plans(name):
     def plans(seed):
-        return [p.plan for p in run(methods.get(name), seed)[0] if p.plan is not None]
+        return [p.plan for p in run(made(name), seed)[0] if p.plan is not None]
 
     assert plans(3) == plans(3)
-    assert (plans(3) == plans(4)) == (name not in ("random", "random_rows"))
+    assert (plans(3) == plans(4)) == (name not in ("random", "random_rows", "ciess"))
 
 
 @every
 def test_waits_for_what_its_next_step_needs(name):
-    method = methods.get(name)
+    method = made(name)
     state = method.start(FIELDS, BUDGETS, 0, False)
     while (proposal := method.propose(state)).stage != "retrain":
         assert method.propose(state, [proposal]) == "wait"
         state = method.observe(state, proposal, outcome_of(proposal))
     # Retrainings do not need each other.
-    second = method.propose(state, [proposal])
-    assert second.stage == "retrain" and second.budget == BUDGETS[1]
-    assert method.propose(state, [proposal, second]) is None
+    pending = [proposal]
+    while (proposal := method.propose(state, pending)) is not None:
+        pending.append(proposal)
+    assert {p.stage for p in pending} == {"retrain"}
+    budgets = [budget for budget in BUDGETS for _ in range(method.draws)]
+    assert [p.budget for p in pending] == budgets
 
 
 @every
 def test_a_failed_stage_ends_or_not(name):
-    method = methods.get(name)
+    method = made(name)
     whole = run(method)[0]
     for number, proposal in enumerate(whole):
         seen = run(method, fail=[number])[0]
-        ends = proposal.stage in ("pretrain", "probe")
+        ends = proposal.stage != "retrain"
         assert len(seen) == (number + 1 if ends else len(whole))
 
 

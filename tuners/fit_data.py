@@ -72,8 +72,8 @@ class FitData:
             return dict(self.training)
         if self.validation is None:
             raise DataError(
-                "`validation_data` must be given to measure saliency on it. Received: "
-                "none. Pass validation_data, or SSEDS(data='train')."
+                "`validation_data` must be given to measure on it. Received: none. "
+                "Pass validation_data, or a method that measures on data='train'."
             )
         return {k: v for k, v in self.validation.items() if k in _DATA}
 

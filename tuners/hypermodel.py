@@ -19,6 +19,7 @@ from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.fit_data import FitData, by_name
 from keras_eds.tuners.learning import learn
 from keras_eds.tuners.model_source import Builder, ModelSource
+from keras_eds.tuners.size_step import take_step, write_quality
 from keras_eds.tuners.stage import Stage
 from keras_eds.tuners.trial_files import TrialFiles, read_proposal
 from keras_eds.tuners.weights import load_weights, save_weights
@@ -56,7 +57,9 @@ class EDSHyperModel(keras_tuner.HyperModel):
         proposal, files = read_proposal(hp), TrialFiles(hp.values["eds/folder"])
         if proposal.stage == "pretrain":
             return self.source.new(self.sample)
-        if proposal.stage in ("probe", "learn"):
+        if proposal.stage == "step" and proposal.settings["fresh"]:
+            return self.source.fresh(self.sample)
+        if proposal.stage in ("probe", "learn", "step"):
             return self._full_model(files)
         return self._small_model(proposal, files)
 
@@ -74,8 +77,12 @@ class EDSHyperModel(keras_tuner.HyperModel):
             metrics = stage.pretrain(proposal)
         elif proposal.stage == "probe":
             metrics = stage.probe(proposal, self._names_in(model))
+            if proposal.settings.get("quality"):
+                write_quality(stage, self._names_in(model))
         elif proposal.stage == "learn":
             metrics = self._learn(stage, proposal, hp.values["eds/seed"])
+        elif proposal.stage == "step":
+            metrics = take_step(stage, proposal, self._names_in(model))
         else:
             metrics = stage.retrain()
         files.write_outcome(metrics, seconds=time.monotonic() - began)

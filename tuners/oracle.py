@@ -14,6 +14,7 @@ from keras_eds import archive, methods
 from keras_eds.budget import Budget, parse_budgets
 from keras_eds.errors import ProjectError
 from keras_eds.field import Field
+from keras_eds.id_quality import Qualities
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Method, Outcome, Proposal, SearchState
@@ -41,7 +42,7 @@ class EDSOracle(keras_tuner.Oracle):
     Args:
         fields: The tables to search, as from `keras_eds.find_fields`.
         budget: A budget or a list of them, as in `keras_eds.EDSSearch`.
-        method: A name or a `Method`. Defaults to `"sseds"`.
+        method: A name or a `Method`. Defaults to `"principal_rows"`.
         objective: A metric's name or a `keras_tuner.Objective`. Defaults to
             `"val_loss"`.
         trained: Whether the model is trained already. Defaults to False.
@@ -63,7 +64,7 @@ class EDSOracle(keras_tuner.Oracle):
         self,
         fields: Sequence[Field],
         budget: Budgets,
-        method: str | Method = "sseds",
+        method: str | Method = "principal_rows",
         objective: Any = None,
         trained: bool = False,
         seed: int | None = None,
@@ -140,7 +141,10 @@ class EDSOracle(keras_tuner.Oracle):
             outcome = None
             if trial.status == "COMPLETED":
                 outcome = Outcome(
-                    trial.score, self._measurements(files), self._learned(files)
+                    trial.score,
+                    self._measurements(files),
+                    self._learned(files),
+                    self._qualities(files),
                 )
             self.state = self.method.observe(self.state, proposal, outcome)
             self._observed += 1
@@ -153,6 +157,10 @@ class EDSOracle(keras_tuner.Oracle):
     def _learned(self, files: TrialFiles) -> LearnedSizes | None:
         learned = files.read_learned()
         return None if learned is None else LearnedSizes(self._by_field(learned))
+
+    def _qualities(self, files: TrialFiles) -> Qualities | None:
+        found = files.read_qualities()
+        return None if found is None else Qualities(self._by_field(found))
 
     def _by_field(self, values: Mapping[str, Any]) -> dict[str, Any]:
         # By order: in another process, unnamed layers may be numbered otherwise.
@@ -266,41 +274,3 @@ def check_seed(seed: object) -> None:
 
 def _write_json(path: str | Path, content: Any) -> None:
     archive.write_bytes(path, json.dumps(content).encode())
-
-
-class SSEDSOracle(EDSOracle):
-    """`EDSOracle` with the method SSEDS.
-
-    Args:
-        fields: The tables to search.
-        budget: A budget or a list of them.
-        objective: A metric's name or a `keras_tuner.Objective`.
-        trained: Whether the model is trained already.
-        seed: Seed of the search.
-        max_retries_per_trial: How often to repeat a stage that failed.
-        **options: The arguments of `keras_eds.methods.SSEDS`.
-
-    Example:
-
-    >>> oracle = SSEDSOracle(fields, budget=0.1, basis="columns")
-    """
-
-    def __init__(
-        self,
-        fields: Sequence[Field],
-        budget: Budgets,
-        objective: Any = None,
-        trained: bool = False,
-        seed: int | None = None,
-        max_retries_per_trial: int = 0,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            fields,
-            budget,
-            methods.SSEDS(**options),
-            objective,
-            trained,
-            seed,
-            max_retries_per_trial=max_retries_per_trial,
-        )

@@ -12,6 +12,7 @@ _TITLES = {
     "pretrain": "train the full model",
     "probe": "measure saliency",
     "learn": "train with masks",
+    "step": "try sizes",
     "retrain": "train within",
 }
 

@@ -66,9 +66,12 @@ class SearchResults(BaseTuner):
         shown = [
             result
             for result in self.results()
-            if result.stage != "retrain" or result.index in best
+            if result.stage not in ("retrain", "step") or result.index in best
         ]
         print(tables.to_text(tables.results_table(shown)))
+        steps = [r.metrics["trainings"] for r in self.results() if r.stage == "step"]
+        if steps:
+            print(f"{len(steps)} steps, as long as {sum(steps):.2f} trainings")
         for trial in known.failed_trials():
             print(self._files(trial).read_failure())
         if best:
@@ -111,7 +114,7 @@ class SearchResults(BaseTuner):
             score=float(trial.score),
             seconds=outcome["seconds"],
             budget=proposal.budget,
-            plan=proposal.plan,
+            plan=proposal.plan if proposal.stage == "retrain" else None,
             score_before=None if before is None else objective.get_value(before),
             full_score=_full_score(known),
             saliency=self._saliency(known),

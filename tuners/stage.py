@@ -170,6 +170,12 @@ class Stage:
         options = {} if epochs is None else {"epochs": epochs, "initial_epoch": 0}
         self._fit([*first, *kept, keras.callbacks.TerminateOnNaN()], **options)
 
+    def fit_briefly(self, callbacks: list[keras.callbacks.Callback]) -> None:
+        """Trains without validation and without the user's callbacks."""
+        options = {k: v for k, v in self.data.options.items() if k != "validation_freq"}
+        options["callbacks"] = [*callbacks, keras.callbacks.TerminateOnNaN()]
+        _check_finite(self.model.fit(**self.data.training, **options))
+
     def _fit(self, callbacks: list[keras.callbacks.Callback], **changed: Any) -> None:
         options = {**self.data.options, **changed, "callbacks": callbacks}
         if self.data.validation is not None:

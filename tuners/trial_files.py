@@ -13,6 +13,7 @@ from typing import Any
 from keras_eds import archive
 from keras_eds.budget import Budget
 from keras_eds.errors import ProjectError
+from keras_eds.id_quality import Qualities
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
@@ -31,6 +32,7 @@ class TrialFiles:
         self.plan = self.folder / "plan.npz"
         self.measurements = self.folder / "measurements.npz"
         self.learned = self.folder / "learned.npz"
+        self.qualities = self.folder / "qualities.npz"
         self.outcome = self.folder / "outcome.json"
         self.failure = self.folder / "failure.txt"
         self.before = self.folder / "before.weights.h5"
@@ -60,6 +62,10 @@ class TrialFiles:
     def read_learned(self) -> LearnedSizes | None:
         """What was learned about sizes, or None for any other stage."""
         return LearnedSizes.load(self.learned) if self.learned.exists() else None
+
+    def read_qualities(self) -> Qualities | None:
+        """How well ids were served, or None where no stage asked."""
+        return Qualities.load(self.qualities) if self.qualities.exists() else None
 
     def learned_weights(self, moment: int) -> Path:
         """The weights at one of the moments at which sizes were taken down."""
@@ -114,9 +120,10 @@ def proposal_values(proposal: Proposal, files: TrialFiles) -> dict[str, Any]:
         "eds/settings": json.dumps(dict(proposal.settings)),
         "eds/folder": str(files.folder),
     }
-    if proposal.plan is not None and proposal.budget is not None:
+    if proposal.plan is not None:
         proposal.plan.save(files.plan)
         values["eds/plan"] = proposal.plan.digest()
+    if proposal.plan is not None and proposal.budget is not None:
         values["eds/budget"] = proposal.budget.label
         values["eds/limit"] = json.dumps(vars(proposal.budget))
         values["eds/parameters"] = proposal.plan.num_parameters()
@@ -131,6 +138,7 @@ def read_proposal(hp: Any, folder: str | Path | None = None) -> Proposal:
     if "eds/plan" in values:
         files = TrialFiles(folder or values["eds/folder"])
         plan = DimensionPlan.load(files.plan)
+    if "eds/limit" in values:
         budget = Budget(**json.loads(values["eds/limit"]))
     return Proposal(
         values["eds/stage"], plan, budget, json.loads(values["eds/settings"])

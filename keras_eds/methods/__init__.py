@@ -2,6 +2,7 @@
 
 from keras_eds.methods.amtl import AMTL
 from keras_eds.methods.base import Method, Outcome, Proposal, SearchState
+from keras_eds.methods.ciess.ciess import CIESS
 from keras_eds.methods.mde import MDE
 from keras_eds.methods.principal_rows import PrincipalRows
 from keras_eds.methods.random_row_sizes import RandomRowSizes
@@ -17,6 +18,7 @@ METHODS: dict[str, type[Method]] = {
     "random_rows": RandomRowSizes,
     "mde": MDE,
     "amtl": AMTL,
+    "ciess": CIESS,
 }
 
 
@@ -38,6 +40,7 @@ def get(method: str | Method) -> Method:
 
 __all__ = [
     "AMTL",
+    "CIESS",
     "MDE",
     "METHODS",
     "Method",

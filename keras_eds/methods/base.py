@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from keras_eds.budget import Budget
 from keras_eds.field import Field
+from keras_eds.id_quality import Qualities
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.plan import DimensionPlan
@@ -33,9 +34,9 @@ class Proposal:
 
     Args:
         stage: `"pretrain"` trains the full model, `"probe"` measures it,
-            `"learn"` trains it with masks whose sizes are learned, `"retrain"`
-            trains it under `plan`.
-        plan: The plan to train under (retraining only).
+            `"learn"` trains it with masks whose sizes are learned, `"step"` with
+            masks of the sizes in `plan`, `"retrain"` trains it under `plan`.
+        plan: The plan to train under (steps and retraining only).
         budget: The budget that the plan is for (retraining only).
         settings: How to run the stage; plain JSON values.
     """
@@ -53,6 +54,7 @@ class Outcome:
     score: float
     measurements: Measurements | None = None
     learned: LearnedSizes | None = None
+    qualities: Qualities | None = None
 
 
 @dataclass(frozen=True)

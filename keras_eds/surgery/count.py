@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_eds.errors import DataError
+from keras_eds.field import Field
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
@@ -99,15 +100,23 @@ class _Counter:
         gappy = type(inputs).__name__ in ("SparseTensor", "RaggedTensor")
         values = inputs.values if gappy else inputs
         ids = ops.convert_to_numpy(values).ravel().astype(np.int64)
-        size = self.site.field.input_dim
-        if ids.size and (ids.min() < 0 or ids.max() >= size):
-            raise DataError(
-                f"`x` must hold ids from 0 to {size - 1} for table "
-                f"{self.site.field.name!r}. Received: ids from {ids.min()} to "
-                f"{ids.max()}. Raise the table's input_dim, or map unknown ids to one "
-                "that is reserved for them."
-            )
-        self._counts += np.bincount(ids, minlength=size)
+        check_ids(ids, self.site.field)
+        self._counts += np.bincount(ids, minlength=self.site.field.input_dim)
+
+
+def check_ids(ids: np.ndarray, field: Field) -> None:
+    """Refuses ids that a table has no row for.
+
+    Raises:
+        DataError: If there are such.
+    """
+    if ids.size and (ids.min() < 0 or ids.max() >= field.input_dim):
+        raise DataError(
+            f"`x` must hold ids from 0 to {field.input_dim - 1} for table "
+            f"{field.name!r}. Received: ids from {ids.min()} to "
+            f"{ids.max()}. Raise the table's input_dim, or map unknown ids to one "
+            "that is reserved for them."
+        )
 
 
 def _inputs(data: Mapping[str, Any]) -> Iterator[Any]:

@@ -12,6 +12,8 @@ import numpy as np
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.trainer import Trainer
 
+from keras_eds.errors import DataError
+
 # A Functional graph finds its layers through these: they stay with the object.
 _GRAPH_ATTRIBUTES = ("_inbound_nodes", "_outbound_nodes")
 _FIT_RESULTS = ("history", "stop_training")
@@ -231,6 +233,61 @@ def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
 def compiled_loss_exists(model: keras.Model) -> bool:
     """Whether `compile` was given a loss."""
     return getattr(model, "_compile_loss", None) is not None
+
+
+class _ByExample:
+    """A loss that is not averaged over the examples."""
+
+    def __init__(self, loss: keras.losses.Loss) -> None:
+        self._loss = loss
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        reduction = self._loss.reduction
+        self._loss.reduction = "none"
+        try:
+            values = self._loss(y_true, y_pred, sample_weight)
+        finally:
+            self._loss.reduction = reduction
+        examples = keras.tree.flatten(y_pred)[0].shape[0]
+        if tuple(values.shape)[:1] != (examples,):
+            raise DataError(
+                "`loss` must be one number for each example. Received: "
+                f"{type(self._loss).__name__}, which gave shape {tuple(values.shape)} "
+                f"for {examples} examples. Average in its `reduction`, not in `call`."
+            )
+        return keras.ops.mean(keras.ops.reshape(values, (examples, -1)), axis=1)
+
+
+def losses_by_example(model: keras.Model, y: Any, y_pred: Any) -> Any:
+    """The compiled loss of every example, without what layers add to it.
+
+    Args:
+        model: A compiled model.
+        y: Labels of a batch.
+        y_pred: What the model gave for it.
+
+    Returns:
+        Shape `(batch,)`.
+
+    Raises:
+        DataError: If there is no compiled loss, or it is not one of each example.
+    """
+    if not compiled_loss_exists(model):
+        raise DataError(
+            "`model` must be compiled with a loss. Received: a model without, whose "
+            "loss is not known of each example. Call compile(loss=...), or choose "
+            "another method."
+        )
+    loss = model._compile_loss
+    if not loss.built:
+        loss.build(y, y_pred)
+    flat = loss._flat_losses
+    with metrics_unchanged(model):
+        try:
+            loss._flat_losses = [f._replace(loss=_ByExample(f.loss)) for f in flat]
+            return loss(y, y_pred, None)
+        finally:
+            loss._flat_losses = flat
 
 
 def batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:

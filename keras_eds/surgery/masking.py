@@ -1,4 +1,4 @@
-"""Prefix masks on the tables of a model, put on to learn sizes and taken off again."""
+"""Prefix masks on the tables of a model, put on for a while and taken off again."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Masking:
 
     Args:
         site: The table.
-        masks: Its masks, which know how often ids occur.
+        masks: A layer that gives a mask of 0 to 1 for every value of every id.
     """
 
-    def __init__(self, site: Site, masks: TwinMasks) -> None:
+    def __init__(self, site: Site, masks: Any) -> None:
         self.site = site
         self.masks = masks
 

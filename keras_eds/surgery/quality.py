@@ -1,0 +1,169 @@
+"""Measures how well a model serves every id, in one pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_eds.errors import DataError, StageError
+from keras_eds.id_quality import IdQuality, Qualities
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.count import check_ids
+from keras_eds.surgery.measure import ENOUGH_EXAMPLES
+from keras_eds.surgery.sites import Filters, Site, find_sites
+
+
+def measure_quality(
+    model: keras.Model, data: Mapping[str, Any], filters: Filters = None
+) -> Qualities:
+    """The mean score of the examples that carry each id.
+
+    An example whose loss is l, of all outputs together, has the score
+
+        1 / (1 + l) for l >= 0,    1 - l for l < 0
+
+    which is from 0 to 1 for losses that are never negative. Penalties and sample
+    weights are left out. An example that carries an id several times counts as
+    often. Id 0 of a table with `mask_zero` is padding and gets no score.
+
+    Args:
+        model: A built and compiled model. Nothing in it changes.
+        data: `x`, `y`, `batch_size`, `steps` as in `evaluate`.
+        filters: Which tables, as in `find_fields`.
+
+    Returns:
+        The scores, and on how many examples they rest, by field name.
+
+    Raises:
+        DataError: If there is no loss of each example, or a table is not looked up
+            for one example after the other.
+        StageError: If a loss is not finite.
+
+    Example:
+
+    >>> quality = measure_quality(model, {"x": x, "y": y})
+    >>> quality["user"].score.shape
+    (1000,)
+    """
+    taps = [_Tap(site) for site in find_sites(model, filters)]
+    with ExitStack() as stack:
+        for tap in taps:
+            stack.enter_context(tap.on_layer())
+        for x, y in _examples(data):
+            predicted = model(x, training=False)
+            losses = keras_private.losses_by_example(model, y, predicted)
+            scores = scores_of(ops.convert_to_numpy(losses))
+            for tap in taps:
+                tap.credit(scores)
+    return Qualities({tap.site.field.name: tap.quality() for tap in taps})
+
+
+def scores_of(losses: np.ndarray) -> np.ndarray:
+    """What examples score, the higher the better.
+
+    Raises:
+        StageError: If a loss is not finite.
+    """
+    losses = np.asarray(losses, "float64")
+    wrong = int((~np.isfinite(losses)).sum())
+    if wrong:
+        raise StageError(
+            "The loss of every example must be finite. Received: "
+            f"{wrong} of {losses.size} that are not. Check the data, or train with a "
+            "smaller learning rate."
+        )
+    return np.where(losses < 0, 1 - losses, 1 / (1 + np.maximum(losses, 0)))
+
+
+class _Tap:
+    """Takes down the ids that pass a table, and adds the scores up."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._passed: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._sum = np.zeros(site.field.input_dim)
+        self._examples = np.zeros(site.field.input_dim, np.int64)
+
+    @contextmanager
+    def on_layer(self) -> Iterator[None]:
+        layer = self.site.layer
+        own_call, lookup = vars(layer).get("call"), layer.call
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            ids, example = _ids_and_examples(inputs)
+            check_ids(ids, self.site.field)
+            self._passed.append((ids, example))
+            return lookup(inputs, *args, **kwargs)
+
+        layer.call = call
+        try:
+            yield
+        finally:
+            keras_private.restore_call(layer, own_call)
+
+    def credit(self, scores: np.ndarray) -> None:
+        """Gives the ids that have passed the scores of their examples."""
+        for ids, example in self._passed:
+            if example is None:
+                example = self._rows(ids, len(scores))
+            of_ids = scores[example]
+            size = self.site.field.input_dim
+            flat = ids.ravel()
+            self._sum += np.bincount(flat, of_ids, size)
+            self._examples += np.bincount(flat, minlength=size)
+        self._passed = []
+
+    def quality(self) -> IdQuality:
+        """What was found."""
+        if self.site.layer.mask_zero:
+            self._sum[0] = self._examples[0] = 0
+        return IdQuality(self._sum / np.maximum(self._examples, 1), self._examples)
+
+    def _rows(self, ids: np.ndarray, examples: int) -> np.ndarray:
+        if not ids.ndim or len(ids) != examples:
+            raise DataError(
+                "`model` must look ids up for one example after the other. Received: "
+                f"table {self.site.field.name!r}, which is given ids of shape "
+                f"{ids.shape} for {examples} examples. Leave it out with `filters`, "
+                "or choose another method."
+            )
+        return np.repeat(np.arange(examples), ids.size // examples)
+
+
+def _ids_and_examples(inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ids, and the example of each where their shape does not tell."""
+    kind, example = type(inputs).__name__, None
+    values = inputs
+    if kind == "SparseTensor":
+        values, example = inputs.values, np.asarray(inputs.indices)[:, 0]
+    elif kind == "RaggedTensor":
+        values, example = inputs.flat_values, _ragged_rows(inputs)
+    ids = ops.convert_to_numpy(values).astype(np.int64)
+    return ids, example
+
+
+def _ragged_rows(inputs: Any) -> np.ndarray:
+    rows = np.asarray(inputs.value_rowids())
+    while type(inputs.values).__name__ == "RaggedTensor":
+        inputs = inputs.values
+        rows = rows[np.asarray(inputs.value_rowids())]
+    return rows
+
+
+def _examples(data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    data = dict(data)
+    leaves = keras.tree.flatten(data.get("x"))
+    steps = data.pop("steps", None)
+    if steps is None and leaves and all(isinstance(a, np.ndarray) for a in leaves):
+        # A pass costs by the batch.
+        data["batch_size"] = max(data.get("batch_size") or 32, ENOUGH_EXAMPLES)
+    batches, number = keras_private.batches({**data, "steps_per_epoch": steps})
+    for batch in islice(batches, number):
+        labelled = isinstance(batch, tuple | list) and len(batch) > 1
+        yield (batch[0], batch[1]) if labelled else (batch, None)

@@ -1,0 +1,492 @@
+"""A search in which agents try sizes, and see how every id fares under them."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from search_setup import (
+    EAGER,
+    ITEMS,
+    USERS,
+    WIDTH,
+    build,
+    data,
+    once,
+    search,
+    validation,
+)
+
+import keras_eds
+from keras_eds.errors import BudgetError, DataError, StageError
+from keras_eds.field import Field
+from keras_eds.id_quality import IdQuality, Qualities
+from keras_eds.measurements import Measurements
+from keras_eds.methods import CIESS, Outcome
+from keras_eds.methods.ciess.noise import GaussianNoise
+from keras_eds.surgery.fixed_masks import sizes_on
+from keras_eds.surgery.keras_private import all_layers
+from keras_eds.surgery.quality import measure_quality
+from keras_eds.surgery.sites import find_sites
+from keras_eds.tuners.trial_files import TrialFiles
+
+SMALL = {"td3": {"hidden_units": [8], "batch_size": 16}}
+FIELDS = (Field("user", 30, 8), Field("day", 7, 4), Field("bias", 9, 1))
+BUDGETS = tuple(keras_eds.Budget.parse(b) for b in (0.7, 0.5))
+COUNTS = {f.name: np.arange(f.input_dim) % 4 for f in FIELDS}
+
+
+def ciess(**options):
+    options = {"episodes": 2, "iterations": 2, "top": 1, "updates": 1, **options}
+    return CIESS(**{"agent": SMALL, **options})
+
+
+def numpy(value):
+    return np.asarray(ops.convert_to_numpy(value))
+
+
+def some_sizes(model, seed=0):
+    random = np.random.default_rng(seed)
+    return {
+        site.field.name: random.integers(0, WIDTH + 1, site.field.input_dim)
+        for site in find_sites(model)
+    }
+
+
+def test_fixed_masks_are_cut_tables_and_leave_no_trace():
+    model, (x, _) = build(), validation()
+    sizes = some_sizes(model)
+    before = [numpy(v) for v in model.variables], model.predict(x, verbose=0)
+    attributes = [sorted(vars(layer)) for layer in all_layers(model)]
+    with sizes_on(find_sites(model), sizes):
+        masked = model.predict(x, verbose=0)
+    assert attributes == [sorted(vars(layer)) for layer in all_layers(model)]
+    for old, new in zip(before[0], [numpy(v) for v in model.variables], strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(before[1], model.predict(x, verbose=0))
+    for name, of_ids in sizes.items():
+        table = model.get_layer(name).embeddings
+        table.assign(numpy(table) * (np.arange(WIDTH) < of_ids[:, None]))
+    np.testing.assert_allclose(masked, model.predict(x, verbose=0), atol=1e-6)
+    assert np.abs(masked - before[1]).max() > 1e-3
+
+
+def test_what_is_masked_is_not_trained():
+    model, (x, y) = build(), data(64)
+    sizes = some_sizes(model)
+    before = {name: numpy(model.get_layer(name).embeddings) for name in sizes}
+    with sizes_on(find_sites(model), sizes):
+        model.fit(x, y, verbose=0)
+    for name, key in (("user_table", "user"), ("item_table", "item")):
+        moved = numpy(model.get_layer(name).embeddings) != before[name]
+        outside = np.arange(WIDTH) >= sizes[name][:, None]
+        assert not moved[outside].any()
+        assert moved[x[key]][~outside[x[key]]].mean() > 0.8
+
+
+@pytest.mark.parametrize("combiner", ["mean", "sum"])
+def test_fixed_masks_of_vectors_that_are_added_up(combiner):
+    keras_rs = pytest.importorskip("keras_rs")
+    table = keras_rs.layers.EmbedReduce(USERS, WIDTH, combiner=combiner, name="table")
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), table])
+    ids = np.random.default_rng(2).integers(0, USERS, (16, 3)).astype("int32")
+    sizes = some_sizes(model)
+    rows = numpy(table.embeddings) * (np.arange(WIDTH) < sizes["table"][:, None])
+    wanted = getattr(rows[ids], combiner)(axis=1)
+    with sizes_on(find_sites(model), sizes):
+        np.testing.assert_allclose(model.predict(ids, verbose=0), wanted, atol=1e-6)
+
+
+def two_outputs():
+    """A bag of words with padding, a shared table, two losses, a penalty."""
+    words = keras.Input((4,), dtype="int32", name="words")
+    last = keras.Input((), dtype="int32", name="last")
+    table = keras.layers.Embedding(
+        20, 3, mask_zero=True, name="word", embeddings_regularizer="l2"
+    )
+    bag = keras.layers.GlobalAveragePooling1D()(table(words))
+    both = keras.layers.Concatenate()([bag, table(last)])
+    click = keras.layers.Dense(1, activation="sigmoid", name="click")(both)
+    stars = keras.layers.Dense(2, name="stars")(both)
+    model = keras.Model([words, last], {"click": click, "stars": stars})
+    model.compile(
+        "sgd",
+        {"click": "binary_crossentropy", "stars": "mse"},
+        loss_weights={"click": 1.0, "stars": 0.5},
+        run_eagerly=True,
+    )
+    return model
+
+
+def test_quality_is_that_of_a_loop_over_examples():
+    random, model = np.random.default_rng(0), two_outputs()
+    x = {
+        "words": random.integers(0, 19, (50, 4)).astype("int32"),
+        "last": random.integers(0, 19, 50).astype("int32"),
+    }
+    y = {
+        "click": random.integers(0, 2, (50, 1)).astype("float32"),
+        "stars": random.normal(size=(50, 2)).astype("float32"),
+    }
+    out = {name: numpy(value) for name, value in model(x).items()}
+    sums, numbers = np.zeros(20), np.zeros(20, int)
+    for row in range(50):
+        p, hit = float(out["click"][row, 0]), float(y["click"][row, 0])
+        loss = -np.log(p if hit else 1 - p)
+        loss += 0.5 * np.mean((out["stars"][row] - y["stars"][row]) ** 2)
+        for word in [*x["words"][row], x["last"][row]]:
+            if word:
+                sums[word] += 1 / (1 + loss)
+                numbers[word] += 1
+    weights = [numpy(v) for v in model.variables]
+    # In batches, of which the last is short.
+    batches = [slice(start, start + 16) for start in range(0, 50, 16)]
+    cut = [
+        tuple(keras.tree.map_structure(lambda a, b=b: a[b], (x, y))) for b in batches
+    ]
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(cut)
+
+        def __getitem__(self, index):
+            return cut[index]
+
+    for given in ({"x": x, "y": y}, {"x": Batches()}):
+        found = measure_quality(model, given)["word"]
+        np.testing.assert_array_equal(found.examples, numbers)
+        np.testing.assert_allclose(
+            found.score, sums / np.maximum(numbers, 1), rtol=1e-5
+        )
+    assert found.score[0] == found.score[19] == 0
+    for old, new in zip(weights, model.variables, strict=True):
+        np.testing.assert_array_equal(old, numpy(new))
+    # The model's own loss is averaged again.
+    assert np.ndim(numpy(model.compute_loss(x, y, model(x)))) == 0
+
+
+class OneForAll(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return ops.mean(y_true - y_pred)
+
+
+def test_quality_needs_a_loss_of_each_example():
+    x, y = data(16)
+    model = build()
+    with pytest.raises(StageError, match="16 of 16 that are not"):
+        measure_quality(model, {"x": x, "y": np.full_like(y, np.nan)})
+    with pytest.raises(DataError, match="ids from 0 to 39"):
+        measure_quality(model, {"x": {**x, "user": x["user"] + 40}, "y": y})
+    model.compile("sgd", OneForAll())
+    with pytest.raises(DataError, match="`loss` must be one number for each"):
+        measure_quality(model, {"x": x, "y": y})
+    table = keras.layers.Embedding(USERS, 1)
+    model = keras.Sequential([keras.Input((), dtype="int32"), table])
+    model.compile("sgd")
+    with pytest.raises(DataError, match="`model` must be compiled with a loss"):
+        measure_quality(model, {"x": x["user"], "y": y})
+
+
+class ReadsWhole(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.table = keras.layers.Embedding(USERS, 2)
+
+    def call(self, inputs):
+        return ops.take(self.table(ops.arange(USERS)), inputs, axis=0)
+
+
+def test_quality_needs_ids_of_each_example():
+    model = ReadsWhole()
+    model.compile("sgd", "mse")
+    with pytest.raises(DataError, match="one example after the other"):
+        measure_quality(model, {"x": np.zeros(8, "int32"), "y": np.zeros((8, 2))})
+
+
+def quality(seed, short=None):
+    """Scores of all ids; some were never met."""
+    random, by_field = np.random.default_rng(seed), {}
+    for field in FIELDS:
+        examples = np.arange(field.input_dim) % 3
+        score = random.uniform(0.3, 0.9, field.input_dim) * (examples > 0)
+        by_field[field.name] = IdQuality(score, examples)
+    return Qualities(by_field)
+
+
+def outcome_of(proposal, number):
+    if proposal.stage == "probe":
+        counts = Measurements.of_counts(COUNTS)
+        return Outcome(0.5, counts, qualities=quality(99))
+    return Outcome(0.5, qualities=quality(number))
+
+
+def run(method, state=None, seed=5):
+    state, proposals = state or method.start(FIELDS, BUDGETS, seed, False), []
+    while (proposal := method.propose(state)) is not None:
+        proposals.append(proposal)
+        outcome = outcome_of(proposal, len(state.finished))
+        state = method.observe(state, proposal, outcome)
+    return proposals, state
+
+
+def test_course():
+    method = ciess(iterations=3)
+    proposals, state = run(method)
+    assert [p.stage for p in proposals] == (
+        ["pretrain", "probe"] + ["step"] * 6 + ["retrain"] * 2
+    )
+    assert len(proposals) == method.num_stages(state)
+    for step in proposals[2:8]:
+        assert step.budget is None
+        json.dumps(dict(step.settings))
+        for field, kept in zip(FIELDS, step.plan, strict=True):
+            assert kept.sizes.min() >= 1
+            assert (kept.sizes[COUNTS[field.name] == 0] == 1).all()
+    assert len({p.plan.digest() for p in proposals[2:8]}) == 6
+    assert (proposals[2].plan["user"].sizes > 1).any()
+    for proposal, budget in zip(proposals[8:], BUDGETS, strict=True):
+        assert proposal.budget == budget and proposal.plan.fits(budget)
+        assert proposal.plan == method.plan(state, budget)
+
+
+def test_proposals_follow_from_what_is_finished():
+    """Asked again, by others, or after another search: the same sizes."""
+    method, other = ciess(), ciess()
+    whole, state = run(method)
+    different = run(method, seed=6)[0]
+    assert different[2].plan != whole[2].plan
+    for number in range(2, len(whole)):
+        so_far = other.start(FIELDS, BUDGETS, 5, False)
+        for earlier, outcome in state.finished[:number]:
+            so_far = other.observe(so_far, earlier, outcome)
+        for asked in (other, method, other):
+            assert asked.propose(so_far).plan == whole[number].plan
+
+
+def test_agents_learn_from_the_reward():
+    """The reward of an id that lost half of its quality at full width is 1/2 - p."""
+    seen = []
+    from keras_eds.methods.ciess import field_agent
+
+    class Watched(field_agent.Agent):
+        def observe(self, states, sizes, rewards, next_states):
+            seen.append((np.array(states), sizes, rewards, next_states))
+            return super().observe(states, sizes, rewards, next_states)
+
+    original, field_agent.Agent = field_agent.Agent, Watched
+    try:
+        run(ciess(penalty=0.3))
+    finally:
+        field_agent.Agent = original
+    # Of two fields: the third has a width of 1, and no sizes to choose.
+    assert len(seen) == 8
+    counts, full, now = COUNTS["user"], quality(99)["user"], quality(2)["user"]
+    ids = np.flatnonzero(counts > 0)
+    known = full.examples[ids] > 0
+    states, sizes, rewards, after = seen[0]
+    q = np.minimum(now.score[ids][known] / full.score[ids][known], 1)
+    np.testing.assert_allclose(rewards, q - 0.3 * (sizes / 8) ** 2)
+    scaled = (counts[ids][known] - 1) / 2
+    np.testing.assert_allclose(states, np.stack([scaled, scaled**0, scaled**0], 1))
+    np.testing.assert_allclose(after, np.stack([scaled, sizes / 8, q], 1), rtol=1e-6)
+    # The second step goes on from there, the third begins anew.
+    np.testing.assert_array_equal(seen[2][0], after)
+    np.testing.assert_array_equal(seen[4][0], states)
+
+
+def test_the_best_that_fits_is_retrained():
+    method = ciess(top=3)
+    _, state = run(method)
+    steps = [p.plan for p, _ in state.done("step")]
+    values = [sum(int(kept.sizes.sum()) for kept in plan) for plan in steps]
+    total = sum(f.num_parameters for f in FIELDS)
+    means = []
+    for _, outcome in state.done("step"):
+        ratios = []
+        for field in FIELDS[:2]:
+            known = (COUNTS[field.name] > 0) & (np.arange(field.input_dim) % 3 > 0)
+            now, full = outcome.qualities[field.name], quality(99)[field.name]
+            ratios.append(
+                np.minimum(now.score / np.maximum(full.score, 1e-9), 1)[known]
+            )
+        means.append(np.concatenate(ratios).mean())
+    # Two of four fit; the third choice is the smallest of the others.
+    by_size = np.argsort(values, kind="stable")
+    assert len(set(values)) == 4
+    budget = keras_eds.Budget(fraction=(values[by_size[1]] + 0.5) / total)
+    small = sorted(by_size[:2], key=lambda i: -means[i])
+    assert method._best(state, budget) == [*small, by_size[2], by_size[3]]
+    everything = keras_eds.Budget(fraction=1.0)
+    best = sorted(range(4), key=lambda i: -means[i])
+    assert method._best(state, everything) == best
+    # More for whoever had more, and the least for whoever never came.
+    plan = method.plan(state, budget, draw=2)
+    assert plan.fits(budget)
+    wished, kept = steps[by_size[2]]["user"].sizes, plan["user"].sizes
+    order = np.argsort(wished[COUNTS["user"] > 0])
+    assert (np.diff(kept[COUNTS["user"] > 0][order]) >= 0).mean() > 0.9
+    assert (kept[COUNTS["user"] == 0] == 1).all()
+
+
+def test_cost_of_a_search():
+    trained = CIESS(top=2).start(FIELDS, BUDGETS, 0, True)
+    untrained = CIESS(top=2).start(FIELDS, BUDGETS, 0, False)
+    assert CIESS().share(untrained) * 30 + 1 + 2 * 2 == pytest.approx(10)
+    assert CIESS().share(trained) * 30 + 2 * 2 == pytest.approx(10)
+    assert CIESS(top=9).share(untrained) * 30 == pytest.approx(2)
+    assert ciess(trainings=100).share(trained) == 1.0
+
+
+def found(directory, method, budget=0.45, epochs=1, model=build, **options):
+    result = search(directory, model, budget, method=method)
+    result.search(*data(128), epochs=epochs, batch_size=64, verbose=0,
+                  validation_data=validation(), **options)  # fmt: skip
+    return result
+
+
+class Epochs(keras.callbacks.Callback):
+    """Counts epochs that saw validation data; copies share the list."""
+
+    logs: list = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        Epochs.logs.append(set(logs))
+
+
+def test_search(tmp_path, capsys):
+    Epochs.logs = []
+    method = ciess(steps=3)
+    result = found(tmp_path, method, [0.6, 0.45], epochs=2, callbacks=[Epochs()])
+    stages = result.results()
+    assert [r.stage for r in stages] == (
+        ["pretrain", "probe"] + ["step"] * 4 + ["retrain"] * 2
+    )
+    for step in stages[2:6]:
+        # Three of four batches, and none of the user's callbacks.
+        assert step.metrics["trainings"] == 3 / 4
+        assert 0 < step.metrics["quality"] < 1
+        assert step.plan is None and step.score_before is None
+    assert len(Epochs.logs) == 6 and all("val_auc" in names for names in Epochs.logs)
+    total = 4 * WIDTH * (USERS + ITEMS)
+    plans = [r.plan for r in stages[6:]]
+    assert plans[0].num_bytes() <= 0.6 * total and plans[1].num_bytes() <= 0.45 * total
+    assert all(kept.sizes.min() >= 1 for kept in plans[1])
+    assert result.plan_for(0.5).num_bytes() <= 0.5 * total
+    small = result.get_best_models()[0]
+    score = small.evaluate(*validation(), verbose=0, return_dict=True)["auc"]
+    assert score == pytest.approx(max(r.score for r in stages[6:]), abs=1e-6)
+    result.results_summary()
+    assert "4 steps, as long as 3.00 trainings" in capsys.readouterr().out
+
+
+def test_a_step_is_scored_under_its_masks(tmp_path):
+    """Trained on nothing: the shared weights, cut as the step says."""
+    model = build()
+    model.fit(*data(), verbose=0)
+    # A step of size 0 changes nothing.
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        "binary_crossentropy",
+        metrics=["auc"],
+        run_eagerly=EAGER,
+    )
+    result = found(tmp_path, ciess(episodes=1, steps=1), model=model)
+    for step in [r for r in result.results() if r.stage == "step"]:
+        files = TrialFiles(result.get_trial_dir(f"{step.index:04}"))
+        plan, qualities = (
+            keras_eds.DimensionPlan.load(files.plan),
+            files.read_qualities(),
+        )
+        masked = build()
+        masked.set_weights(model.get_weights())
+        for kept in plan:
+            table = masked.get_layer(kept.name).embeddings
+            table.assign(kept.masked(numpy(table)))
+        x, y = validation()
+        wanted = masked.evaluate(x, y, verbose=0, return_dict=True)["auc"]
+        assert step.score == pytest.approx(wanted, abs=1e-6)
+        predicted = masked.predict(x, verbose=0)
+        scores = 1 / (1 - np.log(np.where(y == 1, predicted, 1 - predicted)))
+        by_user = [scores[x["user"] == u] for u in range(USERS)]
+        means = [s.mean() if len(s) else 0 for s in by_user]
+        np.testing.assert_allclose(qualities["user_table"].score, means, rtol=1e-4)
+
+
+@once
+def test_whole_trainings_from_scratch(tmp_path):
+    Epochs.logs = []
+    method = ciess(fresh=True, episodes=1, top=2)
+    result = found(tmp_path, method, callbacks=[Epochs()])
+    stages = result.results()
+    assert [r.stage for r in stages][2:] == ["step"] * 2 + ["retrain"] * 2
+    assert all(r.metrics["trainings"] == 1 for r in stages[2:4])
+    assert len(Epochs.logs) == 1 + 2 + 2
+    assert len({r.plan.digest() for r in stages[4:]}) == 2
+
+
+@once
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_data_set_without_a_length(tmp_path):
+    import tensorflow as tf
+
+    kinds = tf.data.Dataset.from_tensor_slices(data(128)).batch(64)
+    kinds = kinds.filter(lambda x, y: True)
+    method = ciess(episodes=1, iterations=4, trainings=1.0)
+    result = search(tmp_path, build, 0.6, method=method)
+    result.search(kinds, epochs=2, verbose=0, validation_data=kinds)
+    steps = [r for r in result.results() if r.stage == "step"]
+    assert [r.settings["share"] for r in steps] == [0.5] * 4
+    assert [r.metrics["trainings"] for r in steps] == [2 / 4] * 4
+
+
+def test_bad_input(tmp_path):
+    for arguments, message in (
+        ({"penalty": -0.1}, "`penalty` must be"),
+        ({"episodes": 0}, "`episodes` must be an integer of at least 1"),
+        ({"iterations": True}, "`iterations` must be"),
+        ({"top": 5}, "`top` must be at most episodes"),
+        ({"low": -1}, "`low` must be"),
+        ({"updates": -1}, "`updates` must be"),
+        ({"trainings": 0.0}, "`trainings` must be"),
+        ({"steps": 0}, "`steps` must be"),
+        ({"fresh": "yes"}, "`fresh` must be one of"),
+        ({"agent": {"noise": "loud"}}, "`noise` must be"),
+        ({"agent": {"walk_length": -1}}, "`walk_length` must be"),
+        ({"warm_start": "hot"}, "`warm_start` must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ciess(**arguments)
+    # A value for each of 65 ids is a share of 1/8.
+    with pytest.raises(BudgetError, match="`budget` must be at least"):
+        search(tmp_path, build, 0.12, method="ciess")
+    search(tmp_path, build, 0.12, method=ciess(low=0), project_name="low")
+    result = search(tmp_path, build, 0.5, method="ciess", project_name="none")
+    with pytest.raises(DataError, match="`validation_data` must be given"):
+        result.search(*data(64), verbose=0)
+    method = ciess()
+    state = method.start(FIELDS, BUDGETS, 0, True)
+    probe = method.propose(state)
+    with pytest.raises(StageError, match="have not begun"):
+        probed = method.observe(state, probe, outcome_of(probe, 0))
+        method.plan(probed, BUDGETS[0])
+    step = method.propose(probed)
+    spoilt = quality(0)
+    spoilt["user"].score[7] = np.nan
+    after = method.observe(probed, step, Outcome(0.5, qualities=spoilt))
+    with pytest.raises(DataError, match="must be finite"):
+        method.propose(after)
+    assert method.propose(method.observe(probed, step, None)) is None
+    assert method.propose(probed, [step]) == "wait"
+
+
+def test_noise_survives_a_new_process(tmp_path):
+    """A project is compared by what its method says of itself."""
+    for _ in range(2):
+        method = ciess(agent={**SMALL, "noise": GaussianNoise(2.0)})
+        search(tmp_path, build, 0.6, method=method)
+    with pytest.raises(keras_eds.errors.ProjectError, match="same method"):
+        other = ciess(agent={**SMALL, "noise": GaussianNoise(3.0)})
+        search(tmp_path, build, 0.6, method=other)
