@@ -185,9 +185,10 @@ def write_table(rows: pd.DataFrame, command: str) -> None:
 def _line(group: pd.DataFrame, epochs: float) -> str:
     at = group[group.epochs == epochs].set_index("seed")
     warm, cold = at[at.start == "warm"], at[at.start == "cold"]
+    both = warm.index.intersection(cold.index)
+    warm, cold = warm.loc[both], cold.loc[both]
     bare = at[at.start == "cold, no masks"].auc
-    gains = (warm.auc - cold.auc).dropna()
-    cut_gains = (warm.budget_auc - cold.budget_auc).dropna()
+    gains, cut_gains = warm.auc - cold.auc, warm.budget_auc - cold.budget_auc
     cells = [
         f"{epochs:g}",
         str(len(gains)),
