@@ -35,13 +35,18 @@ class SizePrice:
         self._price = 0.0
         self._used = [self._groups(masking) for masking in maskings]
 
-    def cost(self) -> float:
-        """Bytes that tables of the expected sizes would have."""
-        return self._cost_at(self._logits(), self._price)
+    def read(self) -> float:
+        """Reads the logits; returns the bytes that the expected sizes would have."""
+        self._now = self._logits()
+        return self._cost_at(self._now, self._price)
 
-    def meet(self, target: float) -> None:
-        """Sets the price of all masks to the one at which the cost is `target`."""
-        logits = self._logits()
+    def meet(self, target: float) -> float:
+        """Sets the price of all masks so that the logits read cost `target`.
+
+        Returns:
+            What they cost then, nearly the target if it can be met.
+        """
+        logits = self._now
         low, high = self._bracket(logits, target)
         for _ in range(_STEPS):
             middle = (low + high) / 2
@@ -52,6 +57,7 @@ class SizePrice:
         self._price = (low + high) / 2
         for masking in self._maskings:
             masking.masks.price.assign(self._price)
+        return self._cost_at(logits, self._price)
 
     def _bracket(
         self, logits: Sequence[np.ndarray], target: float

@@ -71,7 +71,7 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._steps_an_epoch = self.params.get("steps")
-        self._first = self._target = self._price.cost()
+        self._first = self._target = self._cost = self._price.read()
         self._set_penalties()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -93,7 +93,7 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             self._steps_an_epoch = self._step
         self._correct()
         if logs is not None:
-            logs["expected_bytes"] = self._price.cost()
+            logs["expected_bytes"] = self._cost
             logs["target_bytes"] = self._target
             logs["size_penalty"] = self._penalty
 
@@ -104,11 +104,11 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _correct(self) -> None:
         keras_private.sync(self.model)
-        drift = math.log(self._price.cost() / self._target) / FULL_DRIFT
+        drift = math.log(self._price.read() / self._target) / FULL_DRIFT
         self._penalty *= math.exp(GAIN * min(1.0, max(-1.0, drift)))
         self._set_penalties()
         self._target = self._next_target()
-        self._price.meet(self._target)
+        self._cost = self._price.meet(self._target)
         while self._waiting and self._target <= self._limits[self._waiting[0]]:
             self._take_down(self._waiting.pop(0))
 

@@ -11,6 +11,7 @@ from keras_eds.errors import StageError
 from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.methods.base import Proposal, SearchState
+from keras_eds.methods.row_allocation import TableOptions, allocate_rows
 from keras_eds.methods.scaled_rows import Wishes, scaled_rows
 from keras_eds.methods.single_shot import Pretrain, SingleShot, check_count
 from keras_eds.plan import DimensionPlan
@@ -38,8 +39,10 @@ class AMTL(SingleShot):
         size_i(x) = sum_k P_ik e^x / (1 - P_ik + P_ik e^x)
 
     values, rounded, with x the largest number at which all tables fit the budget.
-    At x = 0 that is the expected size. Then tables are cut, the networks dropped,
-    and the small model is trained on from the weights of the same moment.
+    At x = 0 that is the expected size. Where the index of the rows leaves too
+    little of the budget, all ids of a field get the same width: whichever plan
+    keeps more of `sum_i sum_(k <= size_i) P_ik`. Then tables are cut, the networks
+    dropped, and the small model is trained on from the weights of the same moment.
 
     A model that is trained already is where learning starts from: a warm start.
     So is one whose tables were filled in, see `keras_eds.load_tables`.
@@ -131,21 +134,51 @@ class AMTL(SingleShot):
         return Proposal("retrain", self.plan(state, budget), budget, settings)
 
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
-        learned = _learned(state)
-        wishes = self._wishes(state, learned, _moment(state, budget))
-        return scaled_rows(state.fields, wishes, budget, self.min_size)
-
-    def _wishes(self, state: SearchState, learned: LearnedSizes, moment: int) -> Wishes:
+        learned, moment = _learned(state), _moment(state, budget)
         odds = [learned[field.name].log_odds(moment) for field in state.fields]
         groups = [learned[field.name].group_of_id for field in state.fields]
+        wishes = _wishes(odds, groups, self.min_size)
+        rows = scaled_rows(state.fields, wishes, budget, self.min_size)
+        worth = [_worth(o, self.min_size) for o in odds]
+        tables = []
+        for field, gained, of_id in zip(state.fields, worth, groups, strict=True):
+            by_width = np.bincount(of_id, minlength=len(gained)) @ gained
+            nobody = np.zeros((1, 1))
+            tables.append(TableOptions(field, by_width, np.zeros(1, int), nobody))
+        allocate_rows(tables, budget)
+        sizes = {t.field.name: int(t.chosen) for t in tables}
+        if min(sizes.values()) < self.min_size:
+            return rows
+        narrow = DimensionPlan.of_sizes(state.fields, sizes)
 
-        def wishes(x: float) -> list[np.ndarray]:
-            with np.errstate(over="ignore"):
-                kept = [1 / (1 + np.exp(-(o + x))) for o in odds]
-            sizes = [self.min_size + k.sum(axis=1) for k in kept]
-            return [s[of_id] for s, of_id in zip(sizes, groups, strict=True)]
+        def kept(plan: DimensionPlan) -> float:
+            return sum(
+                float(gained[of_id, plan.sizes()[field.name]].sum())
+                for field, gained, of_id in zip(
+                    state.fields, worth, groups, strict=True
+                )
+            )
 
-        return wishes
+        return max(rows, narrow, key=kept)
+
+
+def _wishes(odds: list[np.ndarray], groups: list[np.ndarray], min_size: int) -> Wishes:
+    def wishes(x: float) -> list[np.ndarray]:
+        sizes = [min_size + _chances(o + x).sum(axis=1) for o in odds]
+        return [s[of_id] for s, of_id in zip(sizes, groups, strict=True)]
+
+    return wishes
+
+
+def _chances(log_odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -500, 500))))
+
+
+def _worth(log_odds: np.ndarray, min_size: int) -> np.ndarray:
+    """What the sizes 0, 1, ... of each group of ids are worth."""
+    first = np.full((len(log_odds), min_size), 1.0)
+    gains = np.concatenate([first, _chances(log_odds)], axis=1)
+    return np.pad(np.cumsum(gains, axis=1), ((0, 0), (1, 0)))
 
 
 def _learned(state: SearchState) -> LearnedSizes:
