@@ -110,6 +110,24 @@ def test_small_models_within_their_budgets(tmp_path, capsys):
     assert again.get_best_plans(2) == result.get_best_plans(2)
 
 
+def test_nothing_but_sizes_is_taken_over(tmp_path):
+    model = build()
+    model.optimizer.learning_rate = 0.0
+    starts = []
+    for start in ("learned", "fresh"):
+        method = AMTL(epochs=1, retrain_from=start)
+        result = found(tmp_path / start, model, [0.4], method)
+        starts.append((result.results()[-1], result.get_best_models()[0]))
+    (first, learned), (second, fresh) = starts
+    assert first.plan == second.plan
+    for kept in first.plan:
+        wanted = kept.masked(numpy(model.get_layer(kept.name).embeddings))
+        ids = np.arange(kept.field.input_dim)
+        got = [numpy(m.get_layer(kept.name)(ids)) for m in (learned, fresh)]
+        np.testing.assert_allclose(got[0], wanted, atol=1e-6)
+        assert kept.kept_dim == 0 or not np.allclose(got[1], wanted)
+
+
 def test_cut_model_is_the_masked_one_before_retraining(tmp_path):
     result = found(tmp_path, method=AMTL(epochs=2))
     for moment, stage in enumerate(result.results()[1:]):
@@ -208,6 +226,7 @@ def test_bad_input(tmp_path):
         ({"min_size": -1}, "`min_size` must be"),
         ({"temperature": 0.0}, "`temperature` must be a finite number above 0"),
         ({"hidden_units": ()}, "`hidden_units` must be"),
+        ({"retrain_from": "all"}, "`retrain_from` must be one of"),
         ({"alpha_from": "age"}, "`alpha_from` must be one of"),
     ):
         with pytest.raises(ValueError, match=message):

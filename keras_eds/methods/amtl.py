@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,12 @@ from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.methods.base import Proposal, SearchState
 from keras_eds.methods.row_allocation import TableOptions, allocate_rows
 from keras_eds.methods.scaled_rows import Wishes, scaled_rows
-from keras_eds.methods.single_shot import Pretrain, SingleShot, check_count
+from keras_eds.methods.single_shot import (
+    Pretrain,
+    SingleShot,
+    check_choice,
+    check_count,
+)
 from keras_eds.plan import DimensionPlan
 
 
@@ -58,6 +63,9 @@ class AMTL(SingleShot):
         temperature: Of the softmax over sizes. Defaults to 0.1: the networks' logits
             move by the optimizer's learning rate a step, which is too slow for a
             short training at 1.
+        retrain_from: Where the small model starts. `"learned"` (the default): the
+            values that were trained with masks. `"fresh"`: everything drawn anew, so
+            that nothing but the sizes is taken over.
         pretrain: Whether to train the full model first. Defaults to False.
 
     Raises:
@@ -85,18 +93,21 @@ class AMTL(SingleShot):
         min_size: int = 0,
         hidden_units: tuple[int, ...] = (32,),
         temperature: float = 0.1,
+        retrain_from: Literal["learned", "fresh"] = "learned",
         pretrain: Pretrain = False,
     ) -> None:
         super().__init__(pretrain, None, "all", "plan")
         if epochs is not None:
             check_count("epochs", epochs, 1)
         check_count("min_size", min_size, 0)
+        check_choice("retrain_from", retrain_from, ("learned", "fresh"))
         self.epochs = epochs
         self.twins = twins
         self.alpha_from = alpha_from
         self.min_size = min_size
         self.hidden_units = tuple(hidden_units)
         self.temperature = temperature
+        self.retrain_from = retrain_from
         # Refuses what the layer would refuse, before any work.
         TwinMasks(1, max(1, min_size), **self.masks)
 
@@ -126,8 +137,8 @@ class AMTL(SingleShot):
 
     def _retrain(self, state: SearchState, budget: Budget, draw: int) -> Proposal:
         settings = {
-            "warm_start": "learned",
-            "alignment": "plan",
+            "warm_start": self.retrain_from,
+            "alignment": "plan" if self.retrain_from == "learned" else "random",
             "moment": _moment(state, budget),
             "draw": draw,
         }
