@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from keras_eds import archive
-
-_FORMAT = "keras_eds.learned_sizes"
+from keras_eds.by_field import ByField
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,38 +33,8 @@ class FieldSizes:
         return np.asarray(up[:, 1:] - down[:, :-1])
 
 
-@dataclass(frozen=True, eq=False)
-class LearnedSizes(Mapping[str, FieldSizes]):
+class LearnedSizes(ByField[FieldSizes]):
     """What was learned about every field, by name."""
 
-    by_field: Mapping[str, FieldSizes]
-
-    def __getitem__(self, name: str) -> FieldSizes:
-        return self.by_field[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_field)
-
-    def __len__(self) -> int:
-        return len(self.by_field)
-
-    def save(self, path: str | Path) -> None:
-        """Writes it to a file."""
-        arrays = {
-            f"{index}/{field.name}": getattr(learned, field.name)
-            for index, learned in enumerate(self.by_field.values())
-            for field in fields(FieldSizes)
-        }
-        archive.write(path, _FORMAT, {"names": list(self.by_field)}, arrays)
-
-    @classmethod
-    def load(cls, path: str | Path) -> LearnedSizes:
-        """Reads what `save` wrote."""
-        meta, arrays = archive.read(path, _FORMAT)
-        names = [field.name for field in fields(FieldSizes)]
-        return cls(
-            {
-                name: FieldSizes(*(arrays[f"{index}/{part}"] for part in names))
-                for index, name in enumerate(meta["names"])
-            }
-        )
+    kind = "keras_eds.learned_sizes"
+    part = FieldSizes

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from keras_eds import archive
-
-_FORMAT = "keras_eds.measurements"
+from keras_eds.by_field import ByField
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +46,11 @@ class FieldMeasurement:
         return self.second_moment - np.outer(self.mean, self.mean)
 
 
-@dataclass(frozen=True, eq=False)
-class Measurements(Mapping[str, FieldMeasurement]):
+class Measurements(ByField[FieldMeasurement]):
     """The measurements of every field, by name."""
 
-    by_field: Mapping[str, FieldMeasurement]
-
-    def __getitem__(self, name: str) -> FieldMeasurement:
-        return self.by_field[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_field)
-
-    def __len__(self) -> int:
-        return len(self.by_field)
+    kind = "keras_eds.measurements"
+    part = FieldMeasurement
 
     @classmethod
     def of_counts(cls, counts: Mapping[str, np.ndarray]) -> Measurements:
@@ -72,31 +59,4 @@ class Measurements(Mapping[str, FieldMeasurement]):
 
     def is_finite(self) -> bool:
         """Whether no NaN and no infinity was measured."""
-        return all(
-            bool(np.all(np.isfinite(array))) for array in self._arrays().values()
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Writes the measurements to a file."""
-        archive.write(path, _FORMAT, {"names": list(self.by_field)}, self._arrays())
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {
-            f"{index}/{field.name}": np.asarray(getattr(measured, field.name))
-            for index, measured in enumerate(self.by_field.values())
-            for field in fields(FieldMeasurement)
-            if getattr(measured, field.name) is not None
-        }
-
-    @classmethod
-    def load(cls, path: str | Path) -> Measurements:
-        """Reads what `save` wrote."""
-        meta, arrays = archive.read(path, _FORMAT)
-        by_field = {}
-        for index, name in enumerate(meta["names"]):
-            values: dict[str, Any] = {
-                field.name: arrays.get(f"{index}/{field.name}")
-                for field in fields(FieldMeasurement)
-            }
-            by_field[name] = FieldMeasurement(**values)
-        return cls(by_field)
+        return all(bool(np.all(np.isfinite(array))) for array in self.arrays().values())

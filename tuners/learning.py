@@ -15,7 +15,7 @@ from keras_eds.learned_sizes import FieldSizes, LearnedSizes
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.masking import Masking, masks_on
 from keras_eds.surgery.measure import strategy_scope
-from keras_eds.surgery.sites import find_sites
+from keras_eds.surgery.sites import sites_named
 from keras_eds.tuners.size_schedule import SizeSchedule
 from keras_eds.tuners.stage import Stage
 from keras_eds.tuners.trial_files import TrialFiles
@@ -78,9 +78,8 @@ def learn(
         The scores of the masked model at the end.
     """
     model = stage.model
-    sites = {site.field.name: site for site in find_sites(model, list(names.values()))}
-    chosen = [sites[there] for there in names.values()]
-    counts = stage.counts(list(sites))
+    chosen = sites_named(model, names.values())
+    counts = stage.counts(names.values())
     with masks_on(chosen, counts, size_penalty=0.0, **options) as maskings:
         learning = Learning(model, dict(zip(names, maskings, strict=True)), stage.files)
         schedule = SizeSchedule(maskings, budgets, learning.take_down)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import keras
@@ -132,7 +133,12 @@ class SearchResults(BaseTuner):
 
 def _full_score(known: EDSOracle) -> float | None:
     for trial in known.trials.values():
-        stage = trial.hyperparameters.values.get("eds/stage")
-        if stage in ("pretrain", "probe") and trial.status == "COMPLETED":
+        values = trial.hyperparameters.values
+        stage = values.get("eds/stage")
+        if stage not in ("pretrain", "probe") or trial.status != "COMPLETED":
+            continue
+        # Ids can be counted before anything is trained.
+        counted = stage == "probe" and json.loads(values["eds/settings"]).get("counts")
+        if known.trained or not counted:
             return float(trial.score)
     return None

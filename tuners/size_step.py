@@ -16,7 +16,7 @@ from keras_eds.surgery import keras_private
 from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.quality import measure_quality
-from keras_eds.surgery.sites import find_sites
+from keras_eds.surgery.sites import sites_named
 from keras_eds.tuners.stage import Stage
 
 
@@ -40,10 +40,9 @@ def take_step(
     """
     assert proposal.plan is not None
     model = stage.model
-    sites = {site.field.name: site for site in find_sites(model, list(names.values()))}
     # By order: in another process, unnamed layers may be numbered otherwise.
     sizes = dict(zip(names.values(), sizes_in(proposal.plan), strict=True))
-    chosen = [sites[name] for name in names.values()]
+    chosen = sites_named(model, names.values())
     with sizes_on(chosen, sizes), strategy_scope(model):
         trainings = _train(stage, proposal.settings)
         after = stage.score()
@@ -58,7 +57,8 @@ def take_step(
 def write_quality(stage: Stage, names: Mapping[str, str]) -> float:
     """Writes down how well the model serves every id; returns the mean of all."""
     data = stage.data.scored_on(validation=True)
-    found = measure_quality(stage.model, data, list(names.values()))
+    wanted = set(names.values())
+    found = measure_quality(stage.model, data, lambda field: field.name in wanted)
     Qualities({name: found[there] for name, there in names.items()}).save(
         stage.files.qualities
     )

@@ -10,8 +10,8 @@ from keras_eds.budget import Budget
 from keras_eds.errors import StageError
 from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.learned_sizes import LearnedSizes
+from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import Proposal, SearchState
-from keras_eds.methods.row_allocation import TableOptions, allocate_rows
 from keras_eds.methods.scaled_rows import Wishes, scaled_rows
 from keras_eds.methods.single_shot import (
     Pretrain,
@@ -33,10 +33,12 @@ class AMTL(SingleShot):
         multiplier * sum_f V_f E[size_f] / sum_f V_f D
 
     with V_f the ids of field f, D its width, and E[size_f] the mean over its ids of
-    the expected size. The multiplier is raised and lowered so that the bytes of the
-    expected sizes fall towards the smallest budget (`tuners.size_schedule`). Where
-    they pass another budget, the sizes and the weights of that moment are kept for
-    it: one training serves all budgets.
+    the expected size; and every further value of an id has a price in the logits of
+    its sizes, `o_ik - price * k`. The price is solved for anew a hundred times, so
+    that the bytes of the expected sizes follow a target that falls to the smallest
+    budget; the multiplier follows what the networks drift away from it meanwhile
+    (`tuners.size_schedule`). Where the target passes another budget, the sizes and
+    the weights of that moment are kept for it: one training serves all budgets.
 
     **The plan.** With `t_ik` the probability of size k for id i, and
     `P_ik = sum_(j >= k) t_ij`, id i has
@@ -53,8 +55,8 @@ class AMTL(SingleShot):
     So is one whose tables were filled in, see `keras_eds.load_tables`.
 
     Args:
-        epochs: How long to train with masks. Defaults to the `epochs` of `search`.
-            `EarlyStopping` is left out meanwhile.
+        epochs: How long to train with masks. Defaults to 2; None is for the `epochs`
+            of `search`. `EarlyStopping` is left out meanwhile, as sizes still fall.
         twins: Whether there are two networks; the paper's ablation has one.
         alpha_from: What mixes the twins, see `MaskedTwinEmbedding`. Defaults to
             `"log_count"`.
@@ -78,8 +80,8 @@ class AMTL(SingleShot):
     Reference:
         Yan et al., Learning Effective and Efficient Embedding via an
         Adaptively-Masked Twins-based Layer, CIKM 2021, arXiv:2108.11513. The
-        penalty, its schedule, the plan and the default of `min_size` are this
-        library's.
+        penalty, the price, their schedule, the plan and the default of `min_size`
+        are this library's.
     """
 
     name = "amtl"
@@ -87,7 +89,7 @@ class AMTL(SingleShot):
 
     def __init__(
         self,
-        epochs: int | None = None,
+        epochs: int | None = 2,
         twins: bool = True,
         alpha_from: str = "log_count",
         min_size: int = 0,
@@ -151,24 +153,21 @@ class AMTL(SingleShot):
         wishes = _wishes(odds, groups, self.min_size)
         rows = scaled_rows(state.fields, wishes, budget, self.min_size)
         worth = [_worth(o, self.min_size) for o in odds]
-        tables = []
-        for field, gained, of_id in zip(state.fields, worth, groups, strict=True):
-            by_width = np.bincount(of_id, minlength=len(gained)) @ gained
-            nobody = np.zeros((1, 1))
-            tables.append(TableOptions(field, by_width, np.zeros(1, int), nobody))
-        allocate_rows(tables, budget)
-        sizes = {t.field.name: int(t.chosen) for t in tables}
-        if min(sizes.values()) < self.min_size:
-            return rows
-        narrow = DimensionPlan.of_sizes(state.fields, sizes)
+        gains = [
+            np.diff(np.bincount(of_id, minlength=len(w)) @ w)
+            for w, of_id in zip(worth, groups, strict=True)
+        ]
+        widths = allocate(
+            state.fields, gains, budget, per_cost=True, constant=False,
+            floor=self.min_size,
+        )  # fmt: skip
+        named = {f.name: w for f, w in zip(state.fields, widths, strict=True)}
+        narrow = DimensionPlan.of_sizes(state.fields, named)
 
         def kept(plan: DimensionPlan) -> float:
-            return sum(
-                float(gained[of_id, plan.sizes()[field.name]].sum())
-                for field, gained, of_id in zip(
-                    state.fields, worth, groups, strict=True
-                )
-            )
+            sizes = [plan.sizes()[field.name] for field in state.fields]
+            tables = zip(worth, groups, sizes, strict=True)
+            return sum(float(w[of_id, size].sum()) for w, of_id, size in tables)
 
         return max(rows, narrow, key=kept)
 
@@ -186,7 +185,7 @@ def _chances(log_odds: np.ndarray) -> np.ndarray:
 
 
 def _worth(log_odds: np.ndarray, min_size: int) -> np.ndarray:
-    """What the sizes 0, 1, ... of each group of ids are worth."""
+    """What the sizes 0, 1, ... of each group of ids are worth: `sum_k P_ik`."""
     first = np.full((len(log_odds), min_size), 1.0)
     gains = np.concatenate([first, _chances(log_odds)], axis=1)
     return np.pad(np.cumsum(gains, axis=1), ((0, 0), (1, 0)))

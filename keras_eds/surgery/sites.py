@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,13 @@ def find_sites(model: keras.Model, filters: Filters = None) -> list[Site]:
         refuse_unsupported(site)
     _refuse_shared_variables(chosen)
     return chosen
+
+
+def sites_named(model: keras.Model, names: Collection[str]) -> list[Site]:
+    """The sites of these names, in their order; no name is taken for a pattern."""
+    found = find_sites(model, lambda field: field.name in names)
+    by_name = {site.field.name: site for site in found}
+    return [by_name[name] for name in names]
 
 
 def all_sites(model: keras.Model) -> list[Site]:
