@@ -10,7 +10,7 @@ from keras_eds.results import StageResult
 
 _TITLES = {
     "pretrain": "train the full model",
-    "probe": "measure saliency",
+    "probe": "measure the tables",
     "learn": "train with masks",
     "step": "try sizes",
     "retrain": "train within",
