@@ -72,3 +72,59 @@ def test_a_search_starts_from_loaded_tables(tmp_path):
     plan, small = search.get_best_plans()[0], search.get_best_models()[0]
     rows = ops.convert_to_numpy(small.get_layer("user_table")(np.arange(USERS)))
     np.testing.assert_allclose(rows, plan["user_table"].masked(vectors), atol=1e-6)
+
+
+VECTORS = {f"m{i}": np.full(WIDTH, float(i)) for i in range(1, 6)}
+
+
+@pytest.mark.parametrize("missing", ["error", "keep"])
+def test_vectors_find_their_rows_by_token(missing):
+    model = build()
+    before = table(model, "item_table")
+    ids = {"m3": 7, "m1": 2}  # "m2" and others have no row
+    keras_eds.load_tables(
+        model, {"item_table": VECTORS}, ids={"item_table": ids}, missing=missing
+    )
+    expected = before.copy()
+    expected[7], expected[2] = 3.0, 1.0
+    np.testing.assert_array_equal(table(model, "item_table"), expected)
+
+
+def test_ids_without_vector_keep_their_values_if_asked():
+    model = build()
+    before = table(model, "item_table")
+    source = {"item_table": VECTORS, "user_table": np.ones((USERS, WIDTH))}
+    ids = {"item_table": {"m5": 0, "unheard of": 1}}
+    keras_eds.load_tables(model, source, ids, missing="keep")
+    expected = before.copy()
+    expected[0] = 5.0
+    np.testing.assert_array_equal(table(model, "item_table"), expected)
+    np.testing.assert_array_equal(table(model, "user_table"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "ids", "missing", "message"),
+    [
+        (VECTORS, {"m1": 1, "x": 2}, "error", r"none for 1 of 2, such as \['x'\]"),
+        (VECTORS, {1: 1, 2: 2}, "keep", "1193 is not '1193'"),
+        (VECTORS, {"m1": ITEMS}, "error", "from 0 to 24. Received: 1 ids from 25"),
+        (VECTORS, {"m1": -1}, "error", "from -1 to -1"),
+        (VECTORS, {"m1": 1.5}, "error", "dtype float64"),
+        (VECTORS, {}, "error", "Received: 0 ids of dtype"),
+        (VECTORS, {"m1": 3, "m2": 3}, "error", "id 3 for 2 tokens"),
+        (VECTORS, None, "error", r"ids for \[\], but tokens for \['item_table'\]"),
+        ({"m1": np.ones(3)}, {"m1": 1}, "error", r"8 numbers .* shape \(3,\)"),
+        ({"m1": ["a"] * WIDTH}, {"m1": 1}, "error", "dtype <U1"),
+        ({"m1": np.full(WIDTH, np.nan)}, {"m1": 1}, "keep", "8 values that are not"),
+        (VECTORS, {"m1": 1}, "ignore", "missing='ignore'"),
+    ],
+)
+def test_bad_vectors_change_nothing(vectors, ids, missing, message):
+    model = build()
+    before = [table(model, name) for name in ("user_table", "item_table")]
+    source = {"user_table": np.zeros((USERS, WIDTH)), "item_table": vectors}
+    given = None if ids is None else {"item_table": ids}
+    with pytest.raises(FieldError, match=message):
+        keras_eds.load_tables(model, source, given, missing)
+    after = [table(model, name) for name in ("user_table", "item_table")]
+    np.testing.assert_array_equal(np.concatenate(before), np.concatenate(after))

@@ -8,6 +8,7 @@ from keras_eds.models.factorization_interaction import FactorizationInteraction
 from keras_eds.models.field_spec import FieldSpec
 from keras_eds.models.first_order import FirstOrder
 from keras_eds.models.fm import FM
+from keras_eds.models.fnn import FNN
 from keras_eds.models.light_gcn import LightGCN
 from keras_eds.models.looked_up_l2 import LookedUpL2
 from keras_eds.models.masked_mean import MaskedMean
@@ -22,6 +23,7 @@ from keras_eds.models.wide_deep import WideDeep
 
 __all__ = [
     "FM",
+    "FNN",
     "NGCF",
     "NCF",
     "BPRLoss",

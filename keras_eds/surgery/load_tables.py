@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -13,61 +13,155 @@ from keras_eds.errors import FieldError
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import all_sites
 
+Tables = Mapping[str, keras.layers.Embedding]
+
 
 def load_tables(
-    model: keras.Model, source: keras.Model | Mapping[str, Any]
+    model: keras.Model,
+    source: keras.Model | Mapping[str, Any],
+    ids: Mapping[str, Mapping[Hashable, int]] | None = None,
+    missing: Literal["error", "keep"] = "error",
 ) -> keras.Model:
-    """Gives tables of a model the values of another model's tables, or of arrays.
+    """Gives tables of a model the values of another model, arrays, or vectors.
 
     Everything is checked first: a model whose tables cannot all be loaded stays
     as it is. What is not named in `source` keeps its values.
 
     Args:
         model: A built Keras model, changed in place.
-        source: Arrays of shape `(input_dim, output_dim)` by table name, as
-            `find_fields` gives the names; or a model, whose tables of equal names
-            are taken.
+        source: By table name, as `find_fields` gives the names, an array of shape
+            `(input_dim, output_dim)`, or vectors of width `output_dim` by token,
+            as `keras_eds.pretraining.read_vectors` reads them; or a model, whose
+            tables of equal names are taken.
+        ids: For each table given by tokens, which token has which id. Rows of
+            other ids keep their values; vectors of other tokens are left out.
+        missing: What becomes of an id whose token has no vector: `"error"` or
+            `"keep"`, which keeps its values. Defaults to `"error"`.
 
     Returns:
         `model`.
 
     Raises:
-        FieldError: If a table is not there or not built, an array has another
-            shape or values that are not finite, or no names are shared.
+        FieldError: If a table is not there or not built, values have another shape
+            or are not finite, a token has no vector or no possible id, or no names
+            are shared.
 
     Example:
 
-    >>> keras_eds.load_tables(model, {"user": vectors})
+    >>> keras_eds.load_tables(model, {"user": array})
+    >>> vectors = keras_eds.pretraining.read_vectors("item2vec.txt")
+    >>> vocabulary = {"movie": {"1193": 1, "661": 2}}
+    >>> keras_eds.load_tables(model, {"movie": vectors}, ids=vocabulary)
     >>> search = keras_eds.EDSSearch(model, 0.1, method="amtl")  # a warm start
     """
+    if missing not in ("error", "keep"):
+        raise FieldError(
+            "`missing` must be 'error' or 'keep'. "
+            f"Received: missing={missing!r}. Choose one of these."
+        )
     ours = {site.field.name: site.layer for site in all_sites(model)}
     if isinstance(source, keras.Model):
-        theirs = {site.field.name: site.layer for site in all_sites(source)}
-        values = {n: _values(n, layer) for n, layer in theirs.items() if n in ours}
-        missing = [] if values else sorted(theirs)
-    else:
-        values = {name: np.asarray(array) for name, array in source.items()}
-        missing = sorted(set(values) - set(ours))
-    if missing or not values:
-        raise FieldError(
-            "`source` must name tables of `model`. "
-            f"Received: {missing or 'nothing'}, but `model` has {sorted(ours)}. "
-            "Rename them."
-        )
-    for name, array in values.items():
-        _check(name, ours[name], array)
-    for name, array in values.items():
+        source = _shared_tables(source, ours)
+    _check_names(set(source), ours)
+    ids, arrays = ids or {}, {}
+    by_token = {n for n, values in source.items() if isinstance(values, Mapping)}
+    _check_given_ids(by_token, set(ids))
+    for name, values in source.items():
+        _check_built("model", name, ours[name])
+        if isinstance(values, Mapping):
+            values = _by_id(name, ours[name], values, ids[name], missing)
+        arrays[name] = np.asarray(values)
+        _check(name, ours[name], arrays[name])
+    for name, array in arrays.items():
         keras_private.table_variable(ours[name]).assign(array)
     return model
 
 
-def _values(name: str, layer: keras.layers.Embedding) -> np.ndarray:
-    _check_built("source", name, layer)
+def _shared_tables(source: keras.Model, ours: Tables) -> dict[str, np.ndarray]:
+    theirs = {site.field.name: site.layer for site in all_sites(source)}
+    shared = [name for name in theirs if name in ours]
+    _check_names(set(shared or theirs), ours)
+    return {name: _values("source", name, theirs[name]) for name in shared}
+
+
+def _values(argument: str, name: str, layer: keras.layers.Embedding) -> np.ndarray:
+    _check_built(argument, name, layer)
     return np.asarray(ops.convert_to_numpy(keras_private.table_variable(layer)))
 
 
+def _by_id(
+    name: str,
+    layer: keras.layers.Embedding,
+    vectors: Mapping[Hashable, Any],
+    ids: Mapping[Hashable, int],
+    missing: str,
+) -> np.ndarray:
+    """The table's values, with the vectors in the rows of their tokens' ids."""
+    _check_ids(name, layer, ids)
+    without = [token for token in ids if token not in vectors]
+    if len(without) == len(ids) or (without and missing == "error"):
+        remedy = "Check that tokens are written alike in both (1193 is not '1193')"
+        if len(without) < len(ids):
+            remedy = "Leave these out of `ids`, or pass missing='keep'"
+        raise FieldError(
+            f"`source` must have a vector for every token of `ids[{name!r}]`. "
+            f"Received: none for {len(without)} of {len(ids)}, such as "
+            f"{without[:5]}. {remedy}."
+        )
+    found = {token: np.asarray(vectors[token]) for token in ids if token in vectors}
+    for token, vector in found.items():
+        if vector.shape != (layer.output_dim,) or vector.dtype.kind not in "fiu":
+            raise FieldError(
+                f"`source` must have vectors of {layer.output_dim} numbers for table "
+                f"{name!r}. Received: shape {vector.shape}, dtype {vector.dtype} for "
+                f"token {token!r}. Learn them as wide as the table, or pad or project "
+                "them."
+            )
+    table = np.array(_values("model", name, layer), "float64")
+    table[[ids[token] for token in found]] = np.stack(list(found.values()))
+    return table
+
+
+def _check_names(names: set[str], ours: Tables) -> None:
+    unknown = sorted(names - set(ours))
+    if unknown or not names:
+        raise FieldError(
+            "`source` must name tables of `model`. "
+            f"Received: {unknown or 'nothing'}, but `model` has {sorted(ours)}. "
+            "Rename them."
+        )
+
+
+def _check_given_ids(by_token: set[str], given: set[str]) -> None:
+    if by_token != given:
+        raise FieldError(
+            "`ids` must name the tables that `source` gives by token, and no other. "
+            f"Received: ids for {sorted(given)}, but tokens for {sorted(by_token)}. "
+            "Give each of these tables a mapping from token to id."
+        )
+
+
+def _check_ids(
+    name: str, layer: keras.layers.Embedding, ids: Mapping[Hashable, int]
+) -> None:
+    values = np.asarray(list(ids.values()))
+    possible = values.size and values.dtype.kind in "iu"
+    if not possible or values.min() < 0 or values.max() >= layer.input_dim:
+        raise FieldError(
+            f"`ids[{name!r}]` must hold integers from 0 to {layer.input_dim - 1}. "
+            f"Received: {len(values)} ids"
+            f"{f' from {values.min()} to {values.max()}' if possible else ''} of dtype "
+            f"{values.dtype}. Number the tokens as the model's data are numbered."
+        )
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) < len(values):
+        raise FieldError(
+            f"`ids[{name!r}]` must give every token an id of its own. Received: id "
+            f"{distinct[counts > 1][0]} for {counts.max()} tokens. Keep one of them."
+        )
+
+
 def _check(name: str, layer: keras.layers.Embedding, array: np.ndarray) -> None:
-    _check_built("model", name, layer)
     wanted = (layer.input_dim, layer.output_dim)
     if array.shape != wanted or array.dtype.kind not in "fiu":
         raise FieldError(
