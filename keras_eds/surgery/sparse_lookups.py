@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -54,14 +54,21 @@ def use_sparse_lookups(model: keras.Model, lazy_optimizer: bool = False) -> kera
     """
     tables = _tables(model)
     optimizer = lazy_twin(model) if lazy_optimizer else None
-    if keras.backend.backend() == "tensorflow":
-        for table in tables:
-            if _can_look_up_by_rows(table) and "call" not in vars(table):
-                table.call = _by_rows(table)
+    look_up_by_rows(tables)
     if optimizer is not None:
         keras_private.exchange_optimizer(model, optimizer)
     keras_private.refresh(model)
     return model
+
+
+def look_up_by_rows(layers: Sequence[keras.layers.Layer]) -> None:
+    """Makes those of the layers that are plain tables read only the batch's rows."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    for layer in layers:
+        table = isinstance(layer, keras.layers.Embedding)
+        if table and _can_look_up_by_rows(layer) and "call" not in vars(layer):
+            layer.call = _by_rows(layer)
 
 
 def _tables(model: keras.Model) -> list[keras.layers.Embedding]:

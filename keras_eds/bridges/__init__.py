@@ -1,0 +1,1 @@
+"""Ways into libraries that have layers and models of their own."""
