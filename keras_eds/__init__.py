@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Loading a saved model needs everything registered that one may hold.
-from keras_eds import layers, models, optimizers
+from keras_eds import layers, models, optimizers, retrieval
 from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.field_plan import FieldPlan
 from keras_eds.plan import DimensionPlan
 from keras_eds.row_plan import RowPlan
+from keras_eds.serving import export, quantize_tables
 from keras_eds.surgery import (
     apply_plan,
     count_ids,
@@ -26,13 +27,29 @@ from keras_eds.surgery import (
 )
 
 if TYPE_CHECKING:
-    from keras_eds import callbacks, datasets, methods, metrics, reporting, tuners
+    from keras_eds import (
+        callbacks,
+        datasets,
+        methods,
+        metrics,
+        pretraining,
+        reporting,
+        tuners,
+    )
     from keras_eds.tuners import EDSSearch
 
 __version__ = "0.1.0"
 
 # Found on first use: KerasTuner, pandas and TensorBoard are slow to import.
-_ROOMS = ("callbacks", "datasets", "methods", "metrics", "reporting", "tuners")
+_ROOMS = (
+    "callbacks",
+    "datasets",
+    "methods",
+    "metrics",
+    "pretraining",
+    "reporting",
+    "tuners",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -58,6 +75,7 @@ __all__ = [
     "callbacks",
     "count_ids",
     "datasets",
+    "export",
     "find_fields",
     "layers",
     "load_tables",
@@ -66,7 +84,10 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "pretraining",
+    "quantize_tables",
     "reporting",
+    "retrieval",
     "tuners",
     "use_sparse_lookups",
 ]

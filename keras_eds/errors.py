@@ -27,3 +27,7 @@ class ProjectError(EDSError, ValueError):
 
 class StageError(EDSError, RuntimeError):
     """A stage of a search that failed, for instance with a NaN loss."""
+
+
+class ExportError(EDSError, RuntimeError):
+    """A model that a format for serving cannot hold."""

@@ -19,11 +19,12 @@ from keras_eds import (
     metrics,
     models,
     optimizers,
+    retrieval,
     tuners,
 )
 
 ROOMS = (
-    callbacks, datasets, layers, methods, metrics, models, optimizers, tuners
+    callbacks, datasets, layers, methods, metrics, models, optimizers, retrieval, tuners
 )  # fmt: skip
 PUBLIC = sorted(
     {
@@ -115,6 +116,10 @@ ARGUMENTS = {
         "use_projection": True, "use_constant": True,
         "embeddings_initializer": "ones", "projection_initializer": "zeros",
         "embeddings_regularizer": "l2", "mask_zero": True, "combiner": "sum",
+    },
+    "ExactIndex": {
+        "shapes": [[2, 3]], "num_items": 4, "query_dim": 3, "k": 2, "has_ids": True,
+        "use_projection": True, "use_constant": True,
     },
     "LookedUpL2": {"l2": 0.5},
     "ScaledDot": {"temperature": 0.5},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -10,12 +12,16 @@ from keras import ops
 
 from keras_eds.backend.lookup import lookup
 
+_PORTABLE = ContextVar("portable", default=False)
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
     def _shapes_are_free() -> bool:
         # Under XLA all shapes must be known when it compiles.
+        if _PORTABLE.get():
+            return False
         graph = tf.compat.v1.get_default_graph()
         return not control_flow_util.GraphOrParentsInXlaContext(graph)
 
@@ -23,6 +29,16 @@ else:
 
     def _shapes_are_free() -> bool:
         return False
+
+
+@contextmanager
+def portable_lookups() -> Iterator[None]:
+    """Lets what is traced inside use operations that other formats know too."""
+    token = _PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _PORTABLE.reset(token)
 
 
 def block_lookup(

@@ -69,7 +69,9 @@ class LookupLayer(keras.layers.Layer):
         shape = self.compute_output_shape(inputs.shape)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
-    def quantize(self, mode: str, **kwargs: Any) -> None:
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
         """Not supported yet."""
         raise NotImplementedError(
             f"Layer {self.name!r} ({type(self).__name__}) cannot be quantized. "

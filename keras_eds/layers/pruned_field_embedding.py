@@ -12,11 +12,12 @@ from keras_eds.layers.combining import (
     reduce_constant,
     reduce_rows,
 )
+from keras_eds.layers.int8_tables import Int8Tables
 from keras_eds.layers.lookup_layer import LookupLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class PrunedFieldEmbedding(LookupLayer):
+class PrunedFieldEmbedding(Int8Tables, LookupLayer):
     """Looks ids up in a narrow table and projects the rows to full width.
 
     `output = embeddings[ids] @ projection + constant`, with `embeddings` of
@@ -100,13 +101,14 @@ class PrunedFieldEmbedding(LookupLayer):
         self.projection = None
         self.constant = None
         if self.kept_dim:
-            self.embeddings = self.add_weight(
-                name="embeddings",
-                shape=(self.input_dim, self.kept_dim),
+            self.embeddings = self._add_table(
+                "embeddings",
+                (self.input_dim, self.kept_dim),
                 initializer=self.embeddings_initializer,
                 regularizer=self.embeddings_regularizer,
                 constraint=self.embeddings_constraint,
             )
+            self._add_scale(self.kept_dim)
         if self.has_projection:
             self.projection = self.add_weight(
                 name="projection",
@@ -122,7 +124,7 @@ class PrunedFieldEmbedding(LookupLayer):
         ids, scale = self._ids_and_scale(inputs, weights)
         if self.kept_dim == 0:
             return self._only_constant(ids, scale)
-        rows = lookup(self.embeddings, ids, self.compute_dtype)
+        rows = self._scaled(lookup(self.embeddings, ids, self.compute_dtype))
         # Reduce first: the narrow rows are the cheaper ones.
         rows = rows if scale is None else reduce_rows(rows, scale)
         if self.projection is not None:
@@ -131,6 +133,12 @@ class PrunedFieldEmbedding(LookupLayer):
             constant = ops.cast(self.constant, self.compute_dtype)
             rows = rows + reduce_constant(constant, scale)
         return rows
+
+    def _tables(self) -> list[keras.Variable]:
+        return [] if self.embeddings is None else [self.embeddings]
+
+    def _set_tables(self, tables: list[keras.Variable]) -> None:
+        self.embeddings = tables[0] if tables else None
 
     def _only_constant(self, ids: Any, scale: Any) -> Any:
         shape = ops.shape(ids)

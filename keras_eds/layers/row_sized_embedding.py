@@ -16,6 +16,7 @@ from keras_eds.layers.combining import (
     reduce_constant,
     reduce_rows,
 )
+from keras_eds.layers.int8_tables import Int8Tables
 from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.layers.row_checks import (
     check_blocks,
@@ -28,7 +29,7 @@ from keras_eds.layers.row_initializer import constant_rows, in_table
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
-class RowSizedEmbedding(LookupLayer):
+class RowSizedEmbedding(Int8Tables, LookupLayer):
     """Looks ids up whose vectors have each its own number of values.
 
     `output = pad(row[:sizes[id]]) @ projection + constant`, where `pad` appends
@@ -176,13 +177,14 @@ class RowSizedEmbedding(LookupLayer):
                 )
             else:
                 first = constant_rows(self._first_rows[number])
-            table = self.add_weight(
-                name=f"embeddings_{number}",
-                shape=(row_blocks.height(block, self.input_dim), block.width),
+            table = self._add_table(
+                f"embeddings_{number}",
+                (row_blocks.height(block, self.input_dim), block.width),
                 initializer=first,
                 regularizer=self.embeddings_regularizer,
             )
             self.embeddings.append(table)
+        self._add_scale(self.stored_width)
         self._first_rows = None
 
     def _add_integers(
@@ -212,7 +214,7 @@ class RowSizedEmbedding(LookupLayer):
         width = self.output_dim if self.projection is None else self.stored_width
         if not self.blocks:
             return ops.zeros((*ops.shape(ids), width), self.compute_dtype)
-        return block_lookup(
+        rows = block_lookup(
             self.embeddings,
             row_blocks.starts(self.blocks),
             lookup(self.positions, ids, "int32"),
@@ -220,6 +222,13 @@ class RowSizedEmbedding(LookupLayer):
             width,
             self.compute_dtype,
         )
+        return self._scaled(rows)
+
+    def _tables(self) -> list[keras.Variable]:
+        return list(self.embeddings)
+
+    def _set_tables(self, tables: list[keras.Variable]) -> None:
+        self.embeddings = tables
 
     def sizes(self) -> npt.NDArray[np.int64]:
         """How many values each id has, shape `(input_dim,)`."""

@@ -1,0 +1,74 @@
+"""What goes into an exported model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import tree
+from keras.src.export.export_utils import get_input_signature, make_tf_tensor_spec
+
+Signature = list[Any]
+
+
+def signature_of(model: keras.Model, inputs: Any) -> Signature:
+    """The arguments of a model's call, as structures of `tf.TensorSpec`.
+
+    Args:
+        model: A built model.
+        inputs: A batch, or a structure of `keras.InputSpec`; None where the model
+            is a graph, which knows its inputs.
+
+    Raises:
+        ValueError: If nobody knows the inputs.
+    """
+    if inputs is not None:
+        return [_named(_specs(inputs))]
+    if getattr(model, "inputs", None) is None:
+        raise ValueError(
+            "`inputs` must be given for a model that is not Functional or "
+            f"Sequential. Received: {type(model).__name__} with inputs=None. Give a "
+            "batch of what the model is called on: no file of it says whether ids "
+            "are integers."
+        )
+    specs = tree.map_structure(make_tf_tensor_spec, get_input_signature(model))
+    return [_named(spec) for spec in specs]
+
+
+def check_built(model: Any) -> None:
+    """Refuses what is no model, or has no weights yet."""
+    if not isinstance(model, keras.Model) or not model.built:
+        state = "not built" if isinstance(model, keras.Model) else "no keras.Model"
+        raise ValueError(
+            f"`model` must be a built Keras model. Received: {model!r}, which is "
+            f"{state}. Call it on one batch first."
+        )
+
+
+def holds_strings(signature: Signature) -> bool:
+    """Whether an input is text."""
+    return any(spec.dtype == tf.string for spec in tree.flatten(signature))
+
+
+def _specs(inputs: Any) -> Any:
+    def spec(value: Any) -> Any:
+        if isinstance(value, keras.InputSpec):
+            return make_tf_tensor_spec(value)
+        tensor = tf.convert_to_tensor(keras.ops.convert_to_numpy(value))
+        return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+    if isinstance(inputs, dict):
+        return {name: _specs(value) for name, value in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return [_specs(value) for value in inputs]
+    return spec(inputs)
+
+
+def _named(spec: Any, name: str = "inputs") -> Any:
+    """The same specs, called by their names in a dict or their places in a list."""
+    if isinstance(spec, dict):
+        return {key: _named(value, key) for key, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [_named(v, f"input_{place}") for place, v in enumerate(spec)]
+    return tf.TensorSpec(spec.shape, spec.dtype, name)

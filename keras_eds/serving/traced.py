@@ -1,0 +1,41 @@
+"""A model as one TensorFlow function and what it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_eds.serving.signature import Signature
+from keras_eds.surgery import keras_private
+
+
+class TracedModel(tf.Module):  # type: ignore[misc]
+    """Holds each variable that the forward pass reads, once.
+
+    `keras.Model.export` tracks Keras's variables and TensorFlow's, and writes
+    both (https://github.com/keras-team/keras/issues/23553).
+
+    Args:
+        model: A built Keras model.
+        signature: The arguments of its call.
+    """
+
+    def __init__(self, model: keras.Model, signature: Signature) -> None:
+        super().__init__(name="served")
+
+        def forward(*inputs: Any) -> Any:
+            return model(*inputs, training=False)
+
+        self.serve = tf.function(forward, input_signature=signature, autograph=False)
+        self.concrete = self.serve.get_concrete_function()
+        self.held = list(self.concrete.variables)
+        self.resources = _resources(model)
+
+
+def _resources(model: keras.Model) -> list[Any]:
+    """The vocabularies of look-up layers, which are no variables."""
+    kind = tf.saved_model.experimental.TrackableResource
+    layers = keras_private.all_layers(model)
+    return [v for layer in layers for v in vars(layer).values() if isinstance(v, kind)]

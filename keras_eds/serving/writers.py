@@ -1,0 +1,74 @@
+"""One function for each format: from a traced model to a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_eds.serving.signature import Signature, holds_strings
+from keras_eds.serving.traced import TracedModel
+
+
+def write_saved_model(traced: TracedModel, signature: Signature, path: Path) -> None:
+    """Writes a SavedModel with the endpoint `serve`, also as `serving_default`."""
+    function = traced.concrete
+    endpoints = {"serve": function, "serving_default": function}
+    # A gradient may read variables that the forward pass does not.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(traced, str(path), endpoints, options)
+
+
+def write_litert(traced: TracedModel, signature: Signature, path: Path) -> None:
+    """Writes a LiteRT (TFLite) file of built-in operations."""
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [traced.concrete], traced
+    )
+    path.write_bytes(converter.convert())
+
+
+def write_onnx(traced: TracedModel, signature: Signature, path: Path) -> None:
+    """Writes an ONNX file through tf2onnx."""
+    from keras.src.export.tf2onnx_lib import patch_tf2onnx
+
+    with warnings.catch_warnings():
+        # tf2onnx was written for an older NumPy.
+        warnings.simplefilter("ignore")
+        import tf2onnx
+
+        patch_tf2onnx()
+        tf2onnx.convert.from_function(
+            traced.serve, input_signature=signature, output_path=str(path)
+        )
+
+
+Writer = Callable[[TracedModel, Signature, Path], None]
+WRITERS: dict[str, Writer] = {
+    "tf_saved_model": write_saved_model,
+    "litert": write_litert,
+    "onnx": write_onnx,
+}
+
+
+def check_possible(format: str, signature: Signature) -> None:
+    """Refuses what a format cannot hold.
+
+    Raises:
+        ValueError: If an input is text and the format has no vocabularies.
+        ImportError: If a package is missing.
+    """
+    if format != "tf_saved_model" and holds_strings(signature):
+        raise ValueError(
+            f"`format` must be 'tf_saved_model' for a model with text inputs. "
+            f"Received: format={format!r}, which has no look-up of text in its "
+            "built-in operations. Export the model behind StringLookup, and look "
+            "text up before it."
+        )
+    if format == "onnx" and find_spec("tf2onnx") is None:
+        raise ImportError(
+            "`format='onnx'` needs tf2onnx. Received: a Python without it. "
+            "Install keras-eds[onnx]."
+        )

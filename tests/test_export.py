@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_eds
+from keras_eds.errors import ExportError
+from keras_eds.models import DeepFM, FieldSpec
+from keras_eds.serving import writers
+
+tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="exports are TensorFlow's"
+)
+
+IDS = 20_000
+RANDOM = np.random.default_rng(0)
+X = {
+    "user": RANDOM.integers(0, IDS, 7).astype("int32"),
+    "item": RANDOM.integers(0, 50, 7).astype("int32"),
+    "genres": RANDOM.integers(0, 9, (7, 3)).astype("int32"),
+}
+
+
+def full():
+    fields = [
+        FieldSpec("user", IDS), FieldSpec("item", 50), FieldSpec("genres", 9, True)
+    ]  # fmt: skip
+    return DeepFM(fields, embedding_dim=15, hidden_units=(8,), seed=0)
+
+
+def by_field():
+    model = full()
+    sizes = {f.name: 3 for f in keras_eds.find_fields(model)}
+    plan = keras_eds.DimensionPlan.of_sizes(keras_eds.find_fields(model), sizes)
+    return keras_eds.apply_plan(model, plan)
+
+
+def by_row():
+    model = full()
+    plan = keras_eds.DimensionPlan(
+        tuple(
+            keras_eds.RowPlan(f, RANDOM.choice([0, 2, 8], f.input_dim))
+            for f in keras_eds.find_fields(model)
+        )
+    )
+    return keras_eds.apply_plan(model, plan)
+
+
+def run(path: Path, format: str, x):
+    """The outputs of a file, by what is made to run it."""
+    if format == "tf_saved_model":
+        loaded = tf.saved_model.load(str(path))
+        return loaded.serve(x).numpy()
+    if format == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
+        return session.run(None, x)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it names its successor
+        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
+        return next(iter(runner(**x).values()))
+
+
+def size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def weight_bytes(model) -> int:
+    kinds = [keras.backend.standardize_dtype(v.dtype) for v in model.variables]
+    numbers = [int(np.prod(v.shape)) for v in model.variables]
+    each = {"float32": 4, "int32": 4, "int16": 2, "int8": 1, "uint32": 4}
+    return sum(n * each[kind] for n, kind in zip(numbers, kinds, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "quantize"),
+    [(full, None), (by_field, None), (by_field, "int8"), (by_row, "int8")],
+)
+@pytest.mark.parametrize("format", ["tf_saved_model", "litert", "onnx"])
+def test_files_hold_each_table_once_and_give_the_same(make, format, quantize, tmp_path):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+    model = make()
+    served = model if quantize is None else keras_eds.quantize_tables(model)
+    path = keras_eds.export(model, tmp_path / "file", format, quantize)
+    expected = keras.ops.convert_to_numpy(served(X))
+    np.testing.assert_allclose(run(path, format, X), expected, atol=1e-5)
+    one = {name: values[:1] for name, values in X.items()}
+    np.testing.assert_allclose(run(path, format, one), expected[:1], atol=1e-5)
+    # The users' smallest table has 60,000 bytes, and operations need some too.
+    held = size(path / "variables" if format == "tf_saved_model" else path)
+    assert weight_bytes(served) - 200 <= held < weight_bytes(served) + 40_000
+
+
+def test_a_process_without_keras_serves_the_same(tmp_path):
+    model = by_row()
+    keras_eds.export(model, tmp_path / "served")
+    np.savez(tmp_path / "x.npz", **X)
+    code = f"""
+import json, sys
+for room in ("keras", "tf_keras", "keras_eds"):
+    sys.modules[room] = None  # an import of it fails
+import numpy as np, tensorflow as tf
+served = tf.saved_model.load({str(tmp_path / "served")!r})
+x = {{k: tf.constant(v) for k, v in np.load({str(tmp_path / "x.npz")!r}).items()}}
+out = served.serve(x).numpy().tolist()
+named = served.signatures["serving_default"](**x)
+print(json.dumps([out, len(named)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    out, outputs = json.loads(done.stdout.splitlines()[-1])
+    assert outputs == 1
+    expected = keras.ops.convert_to_numpy(model(X))
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def with_text(cut=True):
+    words = ["b", "a", "c", "d"]
+    text = keras.Input((), dtype="string", name="word")
+    ids = keras.layers.StringLookup(vocabulary=words)(text)
+    row = keras.layers.Embedding(5, 4, name="word_table")(ids)
+    model = keras.Model({"word": text}, keras.layers.Dense(2)(row))
+    sizes = {"word_table": 2}
+    plan = keras_eds.DimensionPlan.of_sizes(keras_eds.find_fields(model), sizes)
+    return keras_eds.apply_plan(model, plan) if cut else model
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_text_is_looked_up_in_the_file(quantize, tmp_path):
+    model = with_text()
+    path = keras_eds.export(model, tmp_path / "served", quantize=quantize)
+    x = {"word": tf.constant(["a", "unknown", "d"])}
+    expected = model(x).numpy()
+    given = run(path, "tf_saved_model", x)
+    np.testing.assert_allclose(given, expected, atol=1e-5 if not quantize else 1e-3)
+    assert abs(expected[0] - expected[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_text_is_refused_where_it_cannot_be_looked_up(format, tmp_path):
+    with pytest.raises(ValueError, match=f"'tf_saved_model'.*text.*'{format}'"):
+        keras_eds.export(with_text(), tmp_path / "file", format)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shared_table_is_written_once(tmp_path):
+    table = keras.layers.Embedding(IDS, 16)
+    first, second = (keras.Input((), dtype="int32", name=n) for n in ("a", "b"))
+    both = keras.layers.Dot(1)([table(first), table(second)])
+    model = keras.Model([first, second], both)
+    x = [np.arange(3, dtype="int32"), np.arange(3, 6, dtype="int32")]
+    for format in ("tf_saved_model", "litert"):
+        path = keras_eds.export(model, tmp_path / format, format)
+        assert size(path) < IDS * 16 * 4 + 100_000
+    given = run(tmp_path / "tf_saved_model", "tf_saved_model", x)
+    np.testing.assert_allclose(given, model(x).numpy(), atol=1e-5)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.table = keras.layers.Embedding(100, 6)
+        self.top = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.top(self.table(x["id"]))
+
+
+def test_subclassed_models_take_their_inputs_from_a_batch(tmp_path):
+    model, x = Subclassed(), {"id": np.arange(4, dtype="int64")}
+    model(x)
+    with pytest.raises(ValueError, match="`inputs` must be given.*Subclassed"):
+        keras_eds.export(model, tmp_path / "served")
+    assert not list(tmp_path.iterdir())
+    path = keras_eds.export(model, tmp_path / "served", inputs=x)
+    more = {"id": np.arange(9, dtype="int64")}
+    expected = keras.ops.convert_to_numpy(model(more))
+    np.testing.assert_allclose(run(path, "tf_saved_model", more), expected, atol=1e-5)
+    specs = {"id": keras.InputSpec(shape=(None,), dtype="int32")}
+    path = keras_eds.export(model, tmp_path / "lite", "litert", inputs=specs)
+    x = {"id": np.arange(4, dtype="int32")}
+    np.testing.assert_allclose(run(path, "litert", x), expected[:4], atol=1e-5)
+
+
+def small():
+    table = keras.layers.Embedding(9, 2)
+    return keras.Sequential([keras.Input((), dtype="int32"), table])
+
+
+def test_what_exists_is_replaced_only_on_demand(tmp_path):
+    first, second = small(), small()
+    path = keras_eds.export(first, tmp_path / "served")
+    with pytest.raises(FileExistsError, match="`path`.*overwrite=True"):
+        keras_eds.export(second, path)
+    ids = np.arange(3, dtype="int32")
+    np.testing.assert_array_equal(run(path, "tf_saved_model", ids), first(ids).numpy())
+    keras_eds.export(second, path, overwrite=True)
+    np.testing.assert_array_equal(run(path, "tf_saved_model", ids), second(ids).numpy())
+    file = keras_eds.export(first, tmp_path / "file", "litert")
+    keras_eds.export(second, file, "litert", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "served"]
+
+
+def test_nothing_but_exports_is_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("long")
+    (tmp_path / "note").write_text("short")
+    for name, format, reason in (
+        ("mine", "tf_saved_model", "other things"),
+        ("mine", "litert", "is a folder"),
+        ("note", "tf_saved_model", "is a file"),
+    ):
+        with pytest.raises(FileExistsError, match=reason):
+            keras_eds.export(small(), tmp_path / name, format, overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "long"
+
+
+def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
+    model, ids = small(), np.arange(3, dtype="int32")
+    path = keras_eds.export(model, tmp_path / "served")
+
+    def half(traced, signature, place):
+        place.mkdir()
+        (place / "saved_model.pb").write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setitem(writers.WRITERS, "tf_saved_model", half)
+    for name in ("served", "other"):
+        with pytest.raises(ExportError, match="disk full"):
+            keras_eds.export(small(), tmp_path / name, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["served"]
+    np.testing.assert_array_equal(run(path, "tf_saved_model", ids), model(ids).numpy())
+
+
+@keras.saving.register_keras_serializable("test_export")
+class Splits(keras.layers.Layer):
+    def call(self, x):
+        return tf.strings.to_number(tf.strings.as_string(x))
+
+
+def test_unknown_operations_are_named(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), Splits()])
+    with pytest.raises(ExportError, match="'litert'.*Received"):
+        keras_eds.export(model, tmp_path / "file", "litert")
+    assert not list(tmp_path.iterdir())
+    x = np.ones((1, 2), "float32")
+    path = keras_eds.export(model, tmp_path / "served")
+    np.testing.assert_array_equal(run(path, "tf_saved_model", x), x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "h5"}, "`format` must be one of .*'h5'"),
+        ({"quantize": "int4"}, "`quantize` must be None or 'int8'.*'int4'"),
+        ({"model": keras.Sequential([keras.layers.Dense(1)])}, "not built"),
+        ({"model": "model.keras"}, "no keras.Model"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message, tmp_path):
+    given = {"model": small(), "path": tmp_path / "file", **arguments}
+    with pytest.raises(ValueError, match=message):
+        keras_eds.export(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_backends_are_told_where_to_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        keras_eds.export(small(), tmp_path / "file")
+
+
+def test_a_missing_converter_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"tf2onnx.*keras-eds\[onnx\]"):
+        keras_eds.export(small(), tmp_path / "file", "onnx")
+    assert not list(tmp_path.iterdir())

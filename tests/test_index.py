@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_eds
+from keras_eds.errors import DataError
+from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
+from keras_eds.retrieval import ExactIndex, FaissIndex, index_recall
+
+ITEMS, WIDTH = 60, 8
+RANDOM = np.random.default_rng(0)
+TABLE = RANDOM.normal(size=(ITEMS, WIDTH)).astype("float32")
+PROJECTION = RANDOM.normal(size=(WIDTH, 12)).astype("float32")
+CONSTANT = RANDOM.normal(size=12).astype("float32")
+SIZES = RANDOM.integers(0, WIDTH + 1, ITEMS)
+KEPT = np.where(np.arange(WIDTH) < SIZES[:, None], TABLE, 0)
+
+
+def dense():
+    return TABLE, TABLE
+
+
+def embedding():
+    layer = keras.layers.Embedding(ITEMS, WIDTH)
+    layer.build()
+    layer.embeddings.assign(TABLE)
+    return layer, TABLE
+
+
+def by_field():
+    layer = PrunedFieldEmbedding(ITEMS, WIDTH, 12, use_constant=True)
+    layer.build()
+    layer.set_weights([TABLE, PROJECTION, CONSTANT])
+    return layer, TABLE @ PROJECTION + CONSTANT
+
+
+def dropped():
+    layer = PrunedFieldEmbedding(ITEMS, 0, 12, use_constant=True)
+    layer.build()
+    layer.set_weights([CONSTANT])
+    return layer, np.tile(CONSTANT, (ITEMS, 1))
+
+
+def by_row():
+    return RowSizedEmbedding.from_dense(TABLE, SIZES), KEPT
+
+
+def rotated():
+    layer = RowSizedEmbedding.from_dense(TABLE, SIZES, PROJECTION, CONSTANT)
+    return layer, KEPT @ PROJECTION + CONSTANT
+
+
+def nothing():
+    layer = RowSizedEmbedding(ITEMS, WIDTH, np.zeros(ITEMS, int))
+    layer.build()
+    return layer, np.zeros((ITEMS, WIDTH))
+
+
+def queries_for(wide, number=5):
+    return np.random.default_rng(1).normal(size=(number, wide.shape[1])).astype("f4")
+
+
+def arrays(found):
+    scores, items = found
+    return ops.convert_to_numpy(scores), ops.convert_to_numpy(items)
+
+
+def check(found, wide, queries, k):
+    """Scores are those of the items named, and no better item is left out."""
+    scores, items = found
+    truth = queries.astype("float64") @ wide.T.astype("float64")
+    assert scores.shape == items.shape == (len(queries), k)
+    assert all(len(set(row)) == k for row in items.tolist())
+    best = -np.sort(-truth, axis=1)[:, :k]
+    np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-4)
+    named = np.take_along_axis(truth, items.astype(int), axis=1)
+    np.testing.assert_allclose(named, best, rtol=1e-4, atol=1e-4)
+
+
+SOURCES = pytest.mark.parametrize(
+    "make", [dense, embedding, by_field, dropped, by_row, rotated, nothing]
+)
+
+
+@SOURCES
+@pytest.mark.parametrize("k", [1, 10, ITEMS])
+def test_exact_index_finds_the_largest_inner_products(make, k):
+    source, wide = make()
+    queries = queries_for(wide)
+    check(arrays(ExactIndex.of(source, k)(queries)), wide, queries, k)
+
+
+@pytest.mark.parametrize("make", [by_field, by_row, rotated])
+def test_exact_index_agrees_with_keras_rs_on_wide_vectors(make):
+    keras_rs = pytest.importorskip("keras_rs")
+    source, wide = make()
+    queries = queries_for(wide)
+    theirs = keras_rs.layers.BruteForceRetrieval(wide.astype("float32"), k=5)
+    scores, items = arrays(theirs(queries))
+    ours = arrays(ExactIndex.of(source, 5)(queries))
+    np.testing.assert_allclose(ours[0], scores, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(ours[1], items)
+
+
+@pytest.mark.parametrize("make", [by_field, by_row, rotated])
+def test_the_index_holds_what_the_table_holds(make):
+    source, wide = make()
+    index = ExactIndex.of(source)
+    values = sum(int(np.prod(v.shape)) for v in index.variables if v.dtype != "int32")
+    assert values <= source.count_params()
+    most = max((v for v in index.variables), key=lambda v: int(np.prod(v.shape)))
+    assert int(np.prod(most.shape)) < ITEMS * wide.shape[1] or make is by_row
+    ids = 4 * ITEMS if index.ids is not None else 0
+    assert index.num_bytes() == 4 * values + ids
+
+
+@pytest.mark.parametrize("make", [embedding, by_row, rotated])
+def test_an_index_is_saved_inside_a_model(make, tmp_path):
+    source, wide = make()
+    inputs = keras.Input((wide.shape[1],))
+    model = keras.Model(inputs, ExactIndex.of(source, 4)(inputs))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    queries = queries_for(wide)
+    check(arrays(again(queries)), wide, queries, 4)
+
+
+@pytest.mark.parametrize("make", [embedding, by_row, rotated])
+def test_an_index_is_quantized(make):
+    source, wide = make()
+    index = ExactIndex.of(source, ITEMS)
+    before, queries = index.num_bytes(), queries_for(wide)
+    exact = np.sort(queries @ wide.T)[:, ::-1]
+    index.quantize("int8")
+    scores, _ = arrays(index(queries))
+    np.testing.assert_allclose(scores, exact, atol=0.3)
+    assert abs(scores - exact).max() > 1e-4
+    assert index.num_bytes() < before
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="export")
+def test_an_index_is_exported_with_its_tower(tmp_path):
+    import tensorflow as tf
+
+    source, wide = rotated()
+    users = keras.Input((), dtype="int32", name="user")
+    rows = keras.layers.Embedding(9, 12)(users)
+    scores, items = ExactIndex.of(source, 5)(rows)
+    model = keras.Model({"user": users}, {"scores": scores, "items": items})
+    path = keras_eds.export(model, tmp_path / "served")
+    ids = np.arange(9, dtype="int32")
+    served = tf.saved_model.load(str(path))
+    found = served.serve({"user": ids})
+    expected = model({"user": ids})
+    np.testing.assert_array_equal(found["items"], expected["items"])
+
+
+@SOURCES
+def test_faiss_that_searches_all_is_exact(make):
+    pytest.importorskip("faiss")
+    source, wide = make()
+    queries = queries_for(wide)
+    found = FaissIndex(source, "Flat").search(queries, 10)
+    check(found, wide, queries, 10)
+
+
+def clusters():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(40, 8))
+    table = centres[random.integers(0, 40, 4_000)] + 0.3 * random.normal(size=(4000, 8))
+    sizes = random.choice([4, 8], 4_000)
+    return RowSizedEmbedding.from_dense(table.astype("float32"), sizes), random
+
+
+def test_faiss_finds_nearly_all_in_a_quarter_of_the_lists():
+    pytest.importorskip("faiss")
+    source, random = clusters()
+    queries = random.normal(size=(100, 8)).astype("float32")
+    _, exact = arrays(ExactIndex.of(source)(queries))
+    index = FaissIndex(source)
+    assert all(name.startswith("IVF") for name in index.factories)
+    found = index.search(queries)[1]
+    assert 0.95 <= index_recall(found, exact) <= 1
+    few = FaissIndex(source, probes=1).search(queries)[1]
+    assert index_recall(few, exact) < index_recall(found, exact)
+    graph = FaissIndex(source, "HNSW16")
+    assert index_recall(graph.search(queries)[1], exact) > 0.8
+    assert graph.num_bytes() > index.num_bytes() > 4 * source.sizes().sum()
+
+
+def test_what_the_lists_do_not_hold_is_marked():
+    pytest.importorskip("faiss")
+    table = np.eye(4, dtype="float32")[np.arange(400) % 4]
+    scores, items = FaissIndex(table, "IVF4,Flat", probes=1).search(table[:1], 150)
+    assert (items[0, :100] >= 0).all() and (items[0, 100:] == -1).all()
+    assert np.isneginf(scores[0, 100:]).all()
+
+
+@pytest.mark.parametrize("make", [ExactIndex.of, FaissIndex])
+def test_sources_that_cannot_be_searched_are_refused(make):
+    if make is FaissIndex:
+        pytest.importorskip("faiss")
+    quantized = by_field()[0]
+    quantized.quantize("int8")
+    for source, message in (
+        (keras.layers.Embedding(3, 2, name="new"), "'new'.*not built"),
+        (keras.layers.Dense(2, name="top"), "'top'.*is a Dense"),
+        (quantized, "is quantized"),
+        (np.ones(3), r"\(num_items, query_dim\).*\(3,\)"),
+        (np.ones((0, 3)), "row for every item"),
+        (np.array([["a"]]), "dtype"),
+        (np.array([[1.0, np.nan]]), "`source` must be finite.*1 values"),
+    ):
+        with pytest.raises(DataError, match=message):
+            make(source)
+
+
+@pytest.mark.parametrize("k", [0, 4, -1, 2.0, True])
+def test_more_items_than_there_are_cannot_be_found(k):
+    with pytest.raises(ValueError, match="`k` must be .* number of items, 3"):
+        ExactIndex.of(np.eye(3), k)
+    pytest.importorskip("faiss")
+    with pytest.raises(ValueError, match="`k` must be .* number of items, 3"):
+        FaissIndex(np.eye(3)).search(np.eye(3), k)
+
+
+def test_queries_of_another_width_are_refused():
+    index = ExactIndex.of(by_field()[0])
+    with pytest.raises(ValueError, match=r"\(batch, 12\).*\(5, 8\)"):
+        index(np.ones((5, 8)))
+    pytest.importorskip("faiss")
+    index = FaissIndex(by_field()[0])
+    for queries in (np.ones((5, 8)), np.ones(12), np.full((1, 12), np.nan)):
+        with pytest.raises(DataError, match=r"`queries` must be finite.*\(batch, 12\)"):
+            index.search(queries)
+
+
+def test_faiss_refuses_what_it_does_not_know():
+    pytest.importorskip("faiss")
+    with pytest.raises(ValueError, match="`factory`.*'Tree7'"):
+        FaissIndex(np.eye(3), "Tree7")
+    with pytest.raises(ValueError, match="k=0"):
+        FaissIndex(np.eye(3), probes=0)
+
+
+def test_a_missing_faiss_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    with pytest.raises(ImportError, match=r"keras-eds\[faiss\]"):
+        FaissIndex(np.eye(3))
+
+
+def test_recall_counts_what_both_have():
+    assert index_recall([[1, 2], [3, -1]], [[2, 1], [3, 4]]) == 0.75
+    with pytest.raises(ValueError, match="shapes"):
+        index_recall([[1, 2]], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize("name", ["recall", "exact_index"])
+def test_docstring_examples_run(name):
+    module = importlib.import_module(f"keras_eds.retrieval.{name}")
+    results = doctest.testmod(module, extraglobs={"keras_eds": keras_eds, "np": np})
+    assert results.attempted and not results.failed
