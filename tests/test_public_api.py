@@ -117,6 +117,7 @@ ARGUMENTS = {
         "embeddings_initializer": "ones", "projection_initializer": "zeros",
         "embeddings_regularizer": "l2", "mask_zero": True, "combiner": "sum",
     },
+    "AllIds": {"input_dim": 3},
     "ExactIndex": {
         "shapes": [[2, 3]], "num_items": 4, "query_dim": 3, "k": 2, "has_ids": True,
         "use_projection": True, "use_constant": True,

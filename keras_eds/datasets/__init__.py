@@ -5,6 +5,7 @@ from keras_eds.datasets.avazu import load_avazu
 from keras_eds.datasets.criteo import load_criteo
 from keras_eds.datasets.dataset import Dataset
 from keras_eds.datasets.find_data import find_data
+from keras_eds.datasets.histories import Histories
 from keras_eds.datasets.interactions import Interactions
 from keras_eds.datasets.movielens_1m import load_movielens_1m
 from keras_eds.datasets.movielens_interactions import load_movielens_interactions
@@ -17,6 +18,7 @@ from keras_eds.datasets.unseen_items import UnseenItems
 
 __all__ = [
     "Dataset",
+    "Histories",
     "Interactions",
     "Pairs",
     "Triples",

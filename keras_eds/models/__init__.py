@@ -1,5 +1,6 @@
 """Small reference models for clicks and for ranking, in stock Keras."""
 
+from keras_eds.models.all_ids import AllIds
 from keras_eds.models.bipartite_graph import BipartiteGraph
 from keras_eds.models.bpr_loss import BPRLoss
 from keras_eds.models.deep_crossing import DeepCrossing
@@ -20,12 +21,14 @@ from keras_eds.models.scaled_dot import ScaledDot
 from keras_eds.models.split_first_order import SplitFirstOrder
 from keras_eds.models.two_tower import TwoTower
 from keras_eds.models.wide_deep import WideDeep
+from keras_eds.models.youtube_dnn import YouTubeDNN
 
 __all__ = [
     "FM",
     "FNN",
     "NGCF",
     "NCF",
+    "AllIds",
     "BPRLoss",
     "BipartiteGraph",
     "DeepCrossing",
@@ -42,4 +45,5 @@ __all__ = [
     "SplitFirstOrder",
     "TwoTower",
     "WideDeep",
+    "YouTubeDNN",
 ]
