@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from keras_eds.errors import DataError
 _GRAPH_ATTRIBUTES = ("_inbound_nodes", "_outbound_nodes")
 _FIT_RESULTS = ("history", "stop_training")
 _COMPILED_FUNCTIONS = ("train_function", "test_function", "predict_function")
+_OPTIMIZED = ("_trainable_variables", "_trainable_variables_indices")
 
 
 def become(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
@@ -212,6 +213,37 @@ def num_replicas() -> int:
 
     context = tf.distribute.get_replica_context()
     return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def narrow_optimizer(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+) -> Callable[[], None]:
+    """Lets a built optimizer know only some of its variables, until undone.
+
+    What it remembers of the others stays as it is.
+
+    Returns:
+        A function that undoes it.
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    parts = [optimizer] if inner is None else [optimizer, inner]
+    # Past the attributes' tracker, which would take the variables for its own.
+    states = [vars(part) for part in parts]
+    before = [{name: state[name] for name in _OPTIMIZED} for state in states]
+    keys = {optimizer._var_key(variable) for variable in variables}
+    for part, state in zip(parts, states, strict=True):
+        known, places = (state[name] for name in _OPTIMIZED)
+        kept = [variable for variable in known if part._var_key(variable) in keys]
+        state["_trainable_variables"] = kept
+        state["_trainable_variables_indices"] = {
+            key: place for key, place in places.items() if key in keys
+        }
+
+    def undo() -> None:
+        for state, known in zip(states, before, strict=True):
+            state.update(known)
+
+    return undo
 
 
 @contextmanager
