@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -35,6 +36,7 @@ def load_movielens_1m(
     seed: int = 0,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     download: bool = True,
+    undated: Literal["error", "drop"] = "error",
 ) -> Dataset:
     """Load MovieLens-1M: does a user like a movie?
 
@@ -54,13 +56,16 @@ def load_movielens_1m(
         download: Whether to download the data if they are found nowhere.
             They go to Keras's cache. Their licence is for research; the
             README in the archive has the terms.
+        undated: What becomes of ratings without a timestamp under
+            `split="time"`, of which some copies of the data have many:
+            `"error"`, or `"drop"` to leave them out.
 
     Raises:
         FileNotFoundError: If there are no data and `download` is `False`, or
             if `path` is given and holds none.
         DataError: If the files are not MovieLens-1M's, or have no timestamps
             where `split="time"` wants them.
-        ValueError: If `split` or `fractions` cannot be used.
+        ValueError: If `split`, `fractions` or `undated` cannot be used.
 
     Example:
 
@@ -73,7 +78,7 @@ def load_movielens_1m(
     file = find_ratings(path, download)
     ratings = read_ratings(file)
     if split == "time":
-        ratings = _sort_by_time(ratings)
+        ratings = sort_by_time(ratings, undated)
     train, validation, test = split_rows(len(ratings), split, fractions, seed)
     movies = _read_movies(file)
     columns = _raw_columns(ratings, _read_users(file), movies)
@@ -129,15 +134,23 @@ def read_ratings(file: Path) -> pd.DataFrame:
         ) from error
 
 
-def _sort_by_time(ratings: pd.DataFrame) -> pd.DataFrame:
+def sort_by_time(ratings: pd.DataFrame, undated: str) -> pd.DataFrame:
+    """Put ratings in the order of their timestamps."""
+    if undated not in ("error", "drop"):
+        raise ValueError(
+            f"`undated` must be 'error' or 'drop'. Received: undated={undated!r}. "
+            "Use 'drop' to leave out ratings without a timestamp."
+        )
     missing = int(ratings["time"].isna().sum())
-    if missing:
+    if missing and (undated == "error" or missing == len(ratings)):
         raise DataError(
             "`split='time'` must have a timestamp for every rating. Received: "
             f"{missing} of {len(ratings)} ratings without one. "
-            "Use split='random'."
+            "Use split='random', or undated='drop' if some have one."
         )
-    return ratings.sort_values("time", kind="stable", ignore_index=True)
+    return ratings.dropna(subset=["time"]).sort_values(
+        "time", kind="stable", ignore_index=True
+    )
 
 
 def _read_users(file: Path) -> pd.DataFrame:
