@@ -99,8 +99,9 @@ class TwinMasks(keras.layers.Layer):
         self._temperature = checks.check_number("temperature", temperature, above=True)
         self._size_penalty = size_penalty
         self.temperature = self._add_fixed("temperature", (), self._temperature)
-        # What every further value costs, in logits; a search sets it.
-        self.price = self._add_fixed("price", (), 0.0)
+        # What every further value of an id of each group costs, in logits; a search
+        # sets it.
+        self.price = self._add_fixed("price", (groups,), 0.0)
         self.size_penalty = None
         if size_penalty is not None:
             checks.check_number("size_penalty", size_penalty, above=False)
@@ -185,7 +186,8 @@ class TwinMasks(keras.layers.Layer):
         features = ops.convert_to_tensor(self.group_features)
         alpha = features[:, NUM_FEATURES:]
         logits = self.mlps(features[:, :NUM_FEATURES], alpha) / self.temperature
-        logits = logits - self.price * np.arange(len(self._matrix), dtype="float32")
+        sizes = np.arange(len(self._matrix), dtype="float32")
+        logits = logits - ops.expand_dims(self.price, -1) * sizes
         # Group 0 has the least size, whatever the twins say.
         others = np.zeros(logits.shape, "float32")
         others[0, 1:] = -1e30

@@ -34,10 +34,11 @@ class AMTL(SingleShot):
 
     with V_f the ids of field f, D its width, and E[size_f] the mean over its ids of
     the expected size; and every further value of an id has a price in the logits of
-    its sizes, `o_ik - price * k`. The price is solved for anew a hundred times, so
-    that the bytes of the expected sizes follow a target that falls to the smallest
-    budget; the multiplier follows what the networks drift away from it meanwhile
-    (`tuners.size_schedule`). Where the target passes another budget, the sizes and
+    its sizes, `o_ik - price * w_i * k`, with `w_i` the square root of how much rarer
+    the id is than the commonest one of all tables. The price is solved for anew a
+    hundred times, so that the bytes of the expected sizes follow a target that falls
+    to the smallest budget; the multiplier follows what the networks drift away from
+    it meanwhile (`tuners.size_schedule`, `tuners.size_price`). Where the target passes another budget, the sizes and
     the weights of that moment are kept for it: one training serves all budgets.
 
     **The plan.** With `t_ik` the probability of size k for id i, and
