@@ -38,8 +38,9 @@ class AMTL(SingleShot):
     the id is than the commonest one of all tables. The price is solved for anew a
     hundred times, so that the bytes of the expected sizes follow a target that falls
     to the smallest budget; the multiplier follows what the networks drift away from
-    it meanwhile (`tuners.size_schedule`, `tuners.size_price`). Where the target passes another budget, the sizes and
-    the weights of that moment are kept for it: one training serves all budgets.
+    it meanwhile (`tuners.size_schedule`, `tuners.size_price`). Where the target
+    passes another budget, the sizes and the weights of that moment are kept for it:
+    one training serves all budgets.
 
     **The plan.** With `t_ik` the probability of size k for id i, and
     `P_ik = sum_(j >= k) t_ij`, id i has
