@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+import keras_eds
+
 _MISSING = [
     name
     for name in ("tensorflow_recommenders", "tf_keras")
@@ -94,3 +96,43 @@ class RetrievalModel(tfrs.Model):
         return self.task(
             user_embeddings, positive_movie_embeddings, compute_metrics=not training
         )
+
+
+class RatingsModel(tfrs.Model):
+    """The tutorial "basic ranking"."""
+
+    def __init__(self):
+        super().__init__()
+        self.user_model = id_tower(USER_IDS)
+        self.movie_model = id_tower(TITLES)
+        self.ratings = tf.keras.Sequential(
+            [tf.keras.layers.Dense(16, activation="relu"), tf.keras.layers.Dense(1)]
+        )
+        self.task = tfrs.tasks.Ranking(
+            loss=tf.keras.losses.MeanSquaredError(),
+            metrics=[tf.keras.metrics.RootMeanSquaredError("RMSE")],
+        )
+
+    def call(self, features):
+        user = self.user_model(features["user_id"])
+        movie = self.movie_model(features["movie_title"])
+        return self.ratings(tf.concat([user, movie], axis=1))
+
+    def compute_loss(self, features, training=False):
+        labels = features["user_rating"]
+        return self.task(labels=labels, predictions=self(features))
+
+
+def compiled(model, eager=False):
+    """Compiled as in the tutorials."""
+    model.compile(tf.keras.optimizers.Adagrad(0.1), run_eagerly=eager)
+    return model
+
+
+def search(model, directory, data, validation, budget=0.4, **options):
+    """A short search; returns it when it is over."""
+    options = {"seed": 1, "directory": directory, "project_name": "p", **options}
+    fit = {"epochs": 2, "verbose": 0, "callbacks": options.pop("callbacks", None)}
+    found = keras_eds.EDSSearch(model, budget, **options)
+    found.search(data, validation_data=validation, **fit)
+    return found

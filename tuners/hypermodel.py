@@ -18,11 +18,11 @@ from keras_eds.surgery.sites import Filters
 from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.fit_data import FitData, by_name
 from keras_eds.tuners.learning import learn
-from keras_eds.tuners.model_source import Builder, ModelSource
+from keras_eds.tuners.model_source import Builder, source_of
 from keras_eds.tuners.size_step import take_step, write_quality
 from keras_eds.tuners.stage import Stage
 from keras_eds.tuners.trial_files import TrialFiles, read_proposal
-from keras_eds.tuners.weights import load_weights, save_weights
+from keras_eds.tuners.weights import load_weights, save_model, save_weights
 
 
 class EDSHyperModel(keras_tuner.HyperModel):
@@ -42,7 +42,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
 
     def __init__(self, model: keras.Model | Builder, filters: Filters = None) -> None:
         super().__init__()
-        self.source = ModelSource(model)
+        self.source = source_of(model)
         self.filters = filters
         self.sample: Any = None
 
@@ -67,7 +67,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
         self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kw: Any
     ) -> dict[str, float]:
         """Runs the trial's stage on its model and writes the outcome down."""
-        data = FitData.of(by_name(args, kw))
+        data = FitData.of(self.source.fit_arguments(by_name(args, kw)))
         proposal, files = read_proposal(hp), TrialFiles(hp.values["eds/folder"])
         name, direction = json.loads(hp.values["eds/objective"])
         stage = Stage(model, data, keras_tuner.Objective(name, direction), files)
@@ -85,6 +85,8 @@ class EDSHyperModel(keras_tuner.HyperModel):
             metrics = take_step(stage, proposal, self._names_in(model))
         else:
             metrics = stage.retrain()
+            if self.source.loads_from_file:
+                save_model(model, files.model)
         files.write_outcome(metrics, seconds=time.monotonic() - began)
         return dict(metrics["after"])
 
@@ -113,7 +115,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
             return self.source.load(files.model)
         model = self._small_model(read_proposal(hp, folder), files)
         load_weights(model, files.checkpoint)
-        return model
+        return self.source.result(model)
 
     def _full_model(self, files: TrialFiles) -> keras.Model:
         model = self.source.new(self.sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,21 @@ from keras_eds.tuners.keras_names import NameCounters
 from keras_eds.tuners.weights import damaged
 
 Builder = Callable[[], keras.Model]
+
+
+def source_of(model: Any) -> ModelSource:
+    """The source for a Keras model or a TFRS model, or for what a function builds."""
+    tf_keras = sys.modules.get("tf_keras")
+    if tf_keras is None:
+        return ModelSource(model)
+    builds = callable(model) and not isinstance(model, keras.Model | tf_keras.Model)
+    template = model() if builds else model
+    if not isinstance(template, tf_keras.Model):
+        return ModelSource(model)
+    from keras_eds.tuners.tfrs_source import TFRSSource
+
+    source: ModelSource = TFRSSource(model, template)
+    return source
 
 
 class ModelSource:
@@ -112,6 +128,14 @@ class ModelSource:
                 # Its function has compiled it, and its optimizer is not built yet.
                 warnings.filterwarnings("ignore", message="`compile\\(\\)` was not")
             return apply_plan(model, plan, values, start, in_place=True)
+
+    def fit_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of `fit`, by name, as the models made here take them."""
+        return given
+
+    def result(self, model: keras.Model) -> Any:
+        """What is handed out of a model that `apply` has made small."""
+        return model
 
     @property
     def loads_from_file(self) -> bool:

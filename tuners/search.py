@@ -139,7 +139,7 @@ class EDSSearch(SearchResults):
             FieldError: If a table is read past its layer.
             StageError: If no stage gave a model.
         """
-        given = by_name(fit_args, fit_kwargs)
+        given = self.hypermodel.source.fit_arguments(by_name(fit_args, fit_kwargs))
         self._check_data(FitData.of(given))
         self._progress = Progress(given.get("verbose", "auto"))
         self._callbacks = callback_list(given.get("callbacks"))

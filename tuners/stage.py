@@ -19,7 +19,7 @@ from keras_eds.surgery.measure import measure
 from keras_eds.surgery.sites import all_sites
 from keras_eds.tuners.fit_data import FitData, callback_list
 from keras_eds.tuners.trial_files import TrialFiles
-from keras_eds.tuners.weights import load_weights, save_model, save_weights
+from keras_eds.tuners.weights import load_weights, save_weights
 
 # Of an endless data set, measure this share of the steps that `fit` was given.
 EPOCH_SHARE = 20
@@ -110,7 +110,6 @@ class Stage:
             after = before
         self.files.before.unlink()
         save_weights(self.model, self.files.checkpoint)
-        save_model(self.model, self.files.model)
         return {"before": before, "after": after}
 
     def score(self) -> dict[str, float]:

@@ -57,11 +57,18 @@ def measure_quality(
             stack.enter_context(tap.on_layer())
         for x, y in _examples(data):
             predicted = model(x, training=False)
-            losses = keras_private.losses_by_example(model, y, predicted)
+            losses = _losses(model, y, predicted)
             scores = scores_of(ops.convert_to_numpy(losses))
             for tap in taps:
                 tap.credit(scores)
     return Qualities({tap.site.field.name: tap.quality() for tap in taps})
+
+
+def _losses(model: keras.Model, y: Any, predicted: Any) -> Any:
+    # A model without a compiled loss may know it of every example by itself.
+    if hasattr(model, "losses_by_example"):
+        return model.losses_by_example(y, predicted)
+    return keras_private.losses_by_example(model, y, predicted)
 
 
 def scores_of(losses: np.ndarray) -> np.ndarray:

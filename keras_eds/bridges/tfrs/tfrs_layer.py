@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
+from keras_eds.bridges.tfrs.autograph import unconverted
 from keras_eds.surgery.sparse_lookups import look_up_by_rows
 
 
@@ -79,7 +80,7 @@ class TFRSLayer(tf_keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
         if self._takes_training:
             kwargs["training"] = training
-        outputs = self.layer(inputs, *args, **kwargs)
+        outputs = unconverted(self.layer, inputs, *args, **kwargs)
         for loss in _losses_of_call(self.layer):
             self.add_loss(loss)
         return outputs

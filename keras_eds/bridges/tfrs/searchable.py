@@ -1,0 +1,214 @@
+"""A TFRS model as a Keras 3 model, with its tables as Keras 3 layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tf_keras
+
+from keras_eds.bridges.tfrs.autograph import converted, converting
+from keras_eds.bridges.tfrs.candidates import check_fresh, retrace, retraced
+from keras_eds.bridges.tfrs.find_tables import become, find_tables, layers_of
+from keras_eds.bridges.tfrs.slot import Slot
+from keras_eds.bridges.tfrs.tfrs_layer import TFRSLayer
+from keras_eds.bridges.tfrs.translate import keras_table
+from keras_eds.errors import DataError, FieldError
+
+
+class SearchableTFRS(keras.Model):  # type: ignore[misc]
+    """Trains a TFRS model by its own `compute_loss`, as a Keras 3 model.
+
+    Every `tf.keras.layers.Embedding` becomes a `keras.layers.Embedding` with the same
+    values. The other variables stay those of the TFRS model and are trained here too.
+    Scores are the metrics of the model, and the means over batches of `loss`,
+    `regularization_loss` and `total_loss`; TFRS gives those of the last batch.
+
+    Args:
+        tfrs_model: A TFRS model, which is changed in place.
+
+    Raises:
+        FieldError: If it has no table.
+    """
+
+    def __init__(self, tfrs_model: tf_keras.Model) -> None:
+        super().__init__(name=tfrs_model.name)
+        tables = find_tables(tfrs_model)
+        old = [table.embeddings for table in tables.values() if table.built]
+        layers = {name: keras_table(name, table) for name, table in tables.items()}
+        # In a closure: Keras would take a tf_keras layer for one of its own.
+        self._get_tfrs_model: Callable[[], Any] = lambda: tfrs_model
+        self._tables = list(layers.values())
+        self._rest = _Rest(name="rest")
+        self._penalty = keras.metrics.Mean(name="regularization_loss")
+        self._total = keras.metrics.Mean(name="total_loss")
+        self.supports_jit = False
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+        self._slots: Callable[[], dict[str, Any]] = lambda: tables
+        for name, table in tables.items():
+            become(table, Slot(layers[name], name=table.name))
+        retrace(tfrs_model)
+        check_fresh(tfrs_model, old)
+
+    @property
+    def tfrs_model(self) -> tf_keras.Model:
+        """The TFRS model behind."""
+        return self._get_tfrs_model()
+
+    def to_tfrs(self) -> tf_keras.Model:
+        """The TFRS model, with every table in a `TFRSLayer`; ends this object's use."""
+        for slot in self._slots().values():
+            become(slot, TFRSLayer(slot.layer, name=slot.name))
+        retrace(self.tfrs_model)
+        return self.tfrs_model
+
+    def retrace(self) -> None:
+        """Lets candidates be computed by the tables as they are now."""
+        retrace(self.tfrs_model)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.built = True
+
+    def call(self, inputs: Any, training: Any = False) -> Any:
+        """The loss of every example, where the model's losses are such."""
+        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        with _without_top_k(self.tfrs_model), _by_example(self.tfrs_model):
+            losses = self.tfrs_model.compute_loss(inputs, training=training)
+        if not self._rest.complete:
+            self._check_used()
+            self._rest.adopt(_variables_of(self.tfrs_model))
+        return losses
+
+    def losses_by_example(self, y: Any, y_pred: Any) -> Any:
+        """What `call` gave, if that is one number for each example.
+
+        Raises:
+            DataError: If it is not.
+        """
+        if len(y_pred.shape) != 1:
+            raise DataError(
+                "`compute_loss` must add up the losses of tasks, each of which is one "
+                f"number for each example. Received: shape {tuple(y_pred.shape)} "
+                "without their reduction. Return what the tasks return, or choose "
+                "another method."
+            )
+        return y_pred
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            total = self._track(data, training=True)
+            loss = self.optimizer.scale_loss(total)
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return self._logs()
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        self._track(data, training=False)
+        return self._logs()
+
+    def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
+        """Like that of Keras; `x` may be one batch, also with strings in it."""
+        if not isinstance(x, tf.data.Dataset):
+            x = tf.data.Dataset.from_tensors(x)
+        return super().evaluate(x, **kwargs)
+
+    def reset_metrics(self) -> None:
+        super().reset_metrics()
+        for metric in self.tfrs_model.metrics:
+            metric.reset_state()
+
+    def _track(self, data: Any, training: bool) -> Any:
+        """The loss with all penalties, added to the means."""
+        model = self.tfrs_model
+        if isinstance(data, tuple) and len(data) == 1:
+            data = data[0]
+        with converting(), retraced(model):
+            loss = converted(model.compute_loss, data, training=training)
+        penalty = tf.add_n([0.0, *[tf.reduce_sum(one) for one in model.losses]])
+        for variable in self.trainable_variables:
+            if variable.regularizer is not None:
+                penalty += variable.regularizer(variable)
+        self._loss_tracker.update_state(loss)
+        self._penalty.update_state(penalty)
+        self._total.update_state(loss + penalty)
+        return loss + penalty
+
+    def _logs(self) -> dict[str, Any]:
+        theirs = {m.name: m.result() for m in self.tfrs_model.metrics}
+        return {**theirs, **self.get_metrics_result()}
+
+    def _check_used(self) -> None:
+        unused = [name for name, slot in self._slots().items() if not slot.used]
+        if unused:
+            raise FieldError(
+                "`model` must look up in every table when it computes its loss. "
+                f"Received: {unused}, which `compute_loss` does not reach. Remove them "
+                "from the model; if it does use them, pass a function that builds and "
+                "compiles the model."
+            )
+
+
+class _Rest(keras.layers.Layer):  # type: ignore[misc]
+    """Holds the variables of a TFRS model that are not in tables."""
+
+    complete = False
+
+    def adopt(self, variables: list[tf.Variable]) -> None:
+        """Makes variables that exist those of this layer."""
+        self._tracker.unlock()
+        self._adopted = [
+            keras.Variable(
+                variable,
+                trainable=variable.trainable,
+                dtype=variable.dtype.name,
+                autocast=False,
+                name=f"variable_{number}",
+            )
+            for number, variable in enumerate(variables)
+        ]
+        self.built = self.complete = True
+
+
+def _variables_of(model: tf_keras.Model) -> list[tf.Variable]:
+    metrics = {id(v) for metric in model.metrics for v in metric.variables}
+    return [
+        variable
+        for variable in model.variables
+        if id(variable) not in metrics and variable.dtype != tf.string
+    ]
+
+
+@contextmanager
+def _changed(places: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Sets attributes for a while, past the tracking of tf_keras."""
+    before = [vars(owner)[name] for owner, name, _ in places]
+    try:
+        for owner, name, value in places:
+            vars(owner)[name] = value
+        yield
+    finally:
+        for (owner, name, _), value in zip(places, before, strict=True):
+            vars(owner)[name] = value
+
+
+def _without_top_k(model: tf_keras.Model) -> Any:
+    """Skips metrics that score all candidates."""
+    name = "_factorized_metrics"
+    return _changed([(la, name, []) for la in layers_of(model) if name in vars(la)])
+
+
+def _by_example(model: tf_keras.Model) -> Any:
+    """Takes the reduction off every loss that a layer of the model holds."""
+    found = [
+        loss
+        for layer in layers_of(model)
+        for loss in vars(layer).values()
+        if isinstance(loss, tf_keras.losses.Loss)
+    ]
+    none = tf_keras.losses.Reduction.NONE
+    return _changed([(loss, "reduction", none) for loss in found])
