@@ -280,6 +280,13 @@ def test_other_backends_are_told_where_to_go(tmp_path, monkeypatch):
         keras_eds.export(small(), tmp_path / "file")
 
 
+def test_weights_too_large_for_one_file_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "LARGEST_FILE", 9 * 2 * 4 - 1)
+    with pytest.raises(ValueError, match="weights of 72 bytes.*'litert'.*at most 71"):
+        keras_eds.export(small(), tmp_path / "file", "litert")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_converter_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"tf2onnx.*keras-eds\[onnx\]"):

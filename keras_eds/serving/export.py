@@ -69,14 +69,14 @@ def export(
     check_free(target, overwrite, folder=format == "tf_saved_model")
     # TensorFlow's parts are imported only where they can be used.
     from keras_eds.serving import writers
-    from keras_eds.serving.signature import check_built, signature_of
+    from keras_eds.serving.signature import check_built, signature_of, weight_bytes
     from keras_eds.serving.traced import TracedModel
 
     check_built(model)
     signature = signature_of(model, inputs)
-    writers.check_possible(format, signature)
     if quantize is not None:
         model = quantize_tables(model, quantize)
+    writers.check_possible(format, signature, weight_bytes(model))
     scope = nullcontext() if format == "tf_saved_model" else portable_lookups()
     with written_whole(target) as place, scope:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -44,6 +45,15 @@ def check_built(model: Any) -> None:
             f"`model` must be a built Keras model. Received: {model!r}, which is "
             f"{state}. Call it on one batch first."
         )
+
+
+def weight_bytes(model: keras.Model) -> int:
+    """Bytes of all weights, as they are stored."""
+    weights = {id(v): v for v in model.variables}.values()
+    return sum(
+        math.prod(v.shape) * tf.as_dtype(keras.backend.standardize_dtype(v.dtype)).size
+        for v in weights
+    )
 
 
 def holds_strings(signature: Signature) -> bool:

@@ -45,6 +45,9 @@ def write_onnx(traced: TracedModel, signature: Signature, path: Path) -> None:
         )
 
 
+# Both formats of one file are limited by offsets of 32 bits with a sign.
+LARGEST_FILE = 2**31 - 1
+
 Writer = Callable[[TracedModel, Signature, Path], None]
 WRITERS: dict[str, Writer] = {
     "tf_saved_model": write_saved_model,
@@ -53,13 +56,25 @@ WRITERS: dict[str, Writer] = {
 }
 
 
-def check_possible(format: str, signature: Signature) -> None:
+def check_possible(format: str, signature: Signature, num_bytes: int) -> None:
     """Refuses what a format cannot hold.
 
+    Args:
+        format: A key of `WRITERS`.
+        signature: The inputs.
+        num_bytes: What the weights take in the file.
+
     Raises:
-        ValueError: If an input is text and the format has no vocabularies.
+        ValueError: If an input is text and the format has no vocabularies, or the
+            weights are too large for one file.
         ImportError: If a package is missing.
     """
+    if format != "tf_saved_model" and num_bytes > LARGEST_FILE:
+        raise ValueError(
+            f"`format` must be 'tf_saved_model' for weights of {num_bytes:,} bytes. "
+            f"Received: format={format!r}, whose file has at most {LARGEST_FILE:,}. "
+            "Cut the tables, or export with quantize='int8'."
+        )
     if format != "tf_saved_model" and holds_strings(signature):
         raise ValueError(
             f"`format` must be 'tf_saved_model' for a model with text inputs. "
