@@ -17,10 +17,12 @@ class FieldSizes:
         group_of_id: Integers of shape `(input_dim,)`: ids are alike in groups.
         logits: Shape `(moments, groups, choices)`: of the sizes from
             `output_dim - choices + 1` to `output_dim`.
+        counts: Shape `(groups,)`: how often an id of each group occurs, on average.
     """
 
     group_of_id: np.ndarray
     logits: np.ndarray
+    counts: np.ndarray
 
     def log_odds(self, moment: int) -> np.ndarray:
         """`log(P(size >= k) / P(size < k))`, shape `(groups, choices - 1)`.

@@ -34,7 +34,7 @@ def test_log_odds_are_those_of_the_sizes():
         np.log(chances[:, k:].sum(axis=1) / chances[:, :k].sum(axis=1))
         for k in range(1, 4)
     ]
-    sizes = FieldSizes(np.zeros(7, int), logits)
+    sizes = FieldSizes(np.zeros(7, int), logits, np.ones(5))
     np.testing.assert_allclose(sizes.log_odds(1), np.stack(wanted, axis=1))
 
 
@@ -197,7 +197,10 @@ def test_plans_follow_what_was_learned():
     logits = np.full((2, 3, WIDTH + 1), -20.0)
     for group, size in enumerate((0, 6, 2)):
         logits[:, group, size] = 20.0
-    learned = LearnedSizes({f.name: FieldSizes(groups[f.name], logits) for f in fields})
+    often = np.ones(3)
+    learned = LearnedSizes(
+        {f.name: FieldSizes(groups[f.name], logits, often) for f in fields}
+    )
     state = method.observe(state, proposal, Outcome(0.5, learned=learned))
     needed = sum(
         4 * np.array([0, 6, 2])[groups[f.name]].sum() + 2 * f.input_dim for f in fields
@@ -245,9 +248,13 @@ def test_widths_of_fields_where_the_index_is_too_dear():
     method = AMTL()
     state = method.start(fields, [budget], 0, False)
     learned = LearnedSizes(
-        {f.name: FieldSizes(np.arange(f.input_dim) % 2, np.zeros((1, 2, 9)))
-         for f in fields}
-    )  # fmt: skip
+        {
+            f.name: FieldSizes(
+                np.arange(f.input_dim) % 2, np.zeros((1, 2, 9)), np.ones(2)
+            )
+            for f in fields
+        }
+    )
     state = method.observe(state, method.propose(state), Outcome(0.5, learned=learned))
     plan = method.plan(state, budget)
     assert plan["user"].kept_dim == 0 and plan["item"].kept_dim > 0
@@ -255,6 +262,22 @@ def test_widths_of_fields_where_the_index_is_too_dear():
     # What was learned is not lost to a budget that pays for nothing.
     least = keras_eds.Budget(num_bytes=1)
     assert method.plan(state, least).num_bytes() == 0
+
+
+def test_narrow_tables_keep_what_is_looked_up_most():
+    """Alike but for how often their ids come, at a budget that no index fits."""
+    fields = [keras_eds.Field("rare", 100, 8), keras_eds.Field("common", 100, 8)]
+    budget = keras_eds.Budget(num_bytes=4 * 2 * (100 + 8))
+    method = AMTL()
+    state = method.start(fields, [budget], 0, False)
+    of_id, logits = np.zeros(100, int), np.zeros((1, 1, 9))
+    learned = LearnedSizes(
+        {name: FieldSizes(of_id, logits, np.array([often]))
+         for name, often in (("rare", 1.0), ("common", 50.0))}
+    )  # fmt: skip
+    state = method.observe(state, method.propose(state), Outcome(0.5, learned=learned))
+    sizes = method.plan(state, budget).sizes()
+    assert np.max(sizes["rare"]) == 0 and np.min(sizes["common"]) == 2
 
 
 @once

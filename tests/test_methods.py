@@ -68,6 +68,7 @@ def learned(moments):
             f.name: FieldSizes(
                 np.arange(f.input_dim) % 2,
                 random.normal(size=(moments, 2, f.output_dim + 1)),
+                np.ones(2),
             )
             for f in FIELDS
         }

@@ -54,7 +54,9 @@ class Learning:
         for place, (name, masking) in enumerate(self._maskings.items()):
             moments = [self._logits[m][place] for m in sorted(self._logits)]
             groups = ops.convert_to_numpy(masking.masks.group_of_id)
-            by_field[name] = FieldSizes(groups, np.stack(moments).astype("float32"))
+            logits = np.stack(moments).astype("float32")
+            counts = masking.masks.group_counts()
+            by_field[name] = FieldSizes(groups, logits, counts)
         return LearnedSizes(by_field)
 
 

@@ -117,14 +117,8 @@ class SizePrice:
 
 
 def _weights(masks: Sequence[TwinMasks]) -> list[np.ndarray]:
-    """The `w_i` of each table's groups, of the mean count of their ids."""
-    counts = []
-    for mask in masks:
-        of_id = ops.convert_to_numpy(mask.group_of_id)
-        ids = np.bincount(of_id, minlength=mask.groups)
-        counts_of_ids = ops.convert_to_numpy(mask.counts)
-        total = np.bincount(of_id, counts_of_ids, minlength=mask.groups)
-        counts.append(np.maximum(total / np.maximum(ids, 1), 0.5))
+    """The `w_i` of each table's groups."""
+    counts = [np.maximum(mask.group_counts(), 0.5) for mask in masks]
     most = max(float(count.max()) for count in counts)
     return [(most / count) ** RARITY for count in counts]
 

@@ -243,6 +243,19 @@ class TwinMasks(keras.layers.Layer):
         self._check_known()
         return np.asarray(ops.convert_to_numpy(self._group_logits()), np.float64)
 
+    def group_counts(self) -> npt.NDArray[np.float64]:
+        """How often an id of each group occurs, on average; 0 where there is none.
+
+        Raises:
+            ValueError: If the layer does not know how often ids occur.
+        """
+        self._check_known()
+        of_id = ops.convert_to_numpy(self.group_of_id)
+        counts = ops.convert_to_numpy(self.counts)
+        ids = np.bincount(of_id, minlength=self.groups)
+        totals = np.bincount(of_id, counts, minlength=self.groups)
+        return np.asarray(totals / np.maximum(ids, 1), np.float64)
+
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (*input_shape, self.output_dim)
 

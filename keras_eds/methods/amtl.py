@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from keras_eds.budget import Budget
 from keras_eds.errors import StageError
+from keras_eds.field import Field
 from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.methods.allocation import allocate
@@ -50,7 +52,8 @@ class AMTL(SingleShot):
     values, rounded, with x the largest number at which all tables fit the budget.
     At x = 0 that is the expected size. Where the index of the rows leaves too
     little of the budget, all ids of a field get the same width: whichever plan
-    keeps more of `sum_i sum_(k <= size_i) P_ik`. Then tables are cut, the networks
+    keeps more of `sum_i n_i sum_(k <= size_i) P_ik`, with `n_i` how often id i
+    comes. Then tables are cut, the networks
     dropped, and the small model is trained on from the weights of the same moment.
 
     A model that is trained already is where learning starts from: a warm start.
@@ -154,17 +157,9 @@ class AMTL(SingleShot):
         groups = [learned[field.name].group_of_id for field in state.fields]
         wishes = _wishes(odds, groups, self.min_size)
         rows = scaled_rows(state.fields, wishes, budget, self.min_size)
-        worth = [_worth(o, self.min_size) for o in odds]
-        gains = [
-            np.diff(np.bincount(of_id, minlength=len(w)) @ w)
-            for w, of_id in zip(worth, groups, strict=True)
-        ]
-        widths = allocate(
-            state.fields, gains, budget, per_cost=True, constant=False,
-            floor=self.min_size,
-        )  # fmt: skip
-        named = {f.name: w for f, w in zip(state.fields, widths, strict=True)}
-        narrow = DimensionPlan.of_sizes(state.fields, named)
+        counts = [learned[field.name].counts for field in state.fields]
+        worth = [_worth(o, self.min_size, n) for o, n in zip(odds, counts, strict=True)]
+        narrow = self._narrow(state.fields, worth, groups, budget)
 
         def kept(plan: DimensionPlan) -> float:
             sizes = [plan.sizes()[field.name] for field in state.fields]
@@ -172,6 +167,24 @@ class AMTL(SingleShot):
             return sum(float(w[of_id, size].sum()) for w, of_id, size in tables)
 
         return max(rows, narrow, key=kept)
+
+    def _narrow(
+        self,
+        fields: Sequence[Field],
+        worth: list[np.ndarray],
+        groups: list[np.ndarray],
+        budget: Budget,
+    ) -> DimensionPlan:
+        """One width for all ids of a field, where it keeps most for its bytes."""
+        gains = [
+            np.diff(np.bincount(of_id, minlength=len(w)) @ w)
+            for w, of_id in zip(worth, groups, strict=True)
+        ]
+        widths = allocate(
+            fields, gains, budget, per_cost=True, constant=False, floor=self.min_size
+        )
+        named = {f.name: w for f, w in zip(fields, widths, strict=True)}
+        return DimensionPlan.of_sizes(fields, named)
 
 
 def _wishes(odds: list[np.ndarray], groups: list[np.ndarray], min_size: int) -> Wishes:
@@ -186,11 +199,12 @@ def _chances(log_odds: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -500, 500))))
 
 
-def _worth(log_odds: np.ndarray, min_size: int) -> np.ndarray:
-    """What the sizes 0, 1, ... of each group of ids are worth: `sum_k P_ik`."""
+def _worth(log_odds: np.ndarray, min_size: int, counts: np.ndarray) -> np.ndarray:
+    """What the sizes 0, 1, ... of an id of each group are worth: `n sum_k P_ik`."""
     first = np.full((len(log_odds), min_size), 1.0)
     gains = np.concatenate([first, _chances(log_odds)], axis=1)
-    return np.pad(np.cumsum(gains, axis=1), ((0, 0), (1, 0)))
+    worth = np.pad(np.cumsum(gains, axis=1), ((0, 0), (1, 0)))
+    return np.asarray(worth * counts[:, None])
 
 
 def _learned(state: SearchState) -> LearnedSizes:
