@@ -33,7 +33,7 @@ def features(data: Dataset) -> list[np.ndarray]:
     """
     single = [field.name for field in data.fields if not field.multi_hot]
     raw = [np.stack([x[n] for n in single], 1) for x in _inputs(data)]
-    encoder = TargetEncoder(target_type="binary", random_state=0)
+    encoder = TargetEncoder(target_type="binary")
     means = [encoder.fit_transform(raw[0], data.train[1])]
     means += [encoder.transform(part) for part in raw[1:]]
     counts = [np.bincount(ids) for ids in raw[0].T]

@@ -19,12 +19,14 @@ from keras_eds import (
     metrics,
     models,
     optimizers,
+    pretraining,
     retrieval,
     tuners,
 )
 
 ROOMS = (
-    callbacks, datasets, layers, methods, metrics, models, optimizers, retrieval, tuners
+    callbacks, datasets, layers, methods, metrics, models, optimizers,
+    pretraining, retrieval, tuners
 )  # fmt: skip
 PUBLIC = sorted(
     {
@@ -79,7 +81,10 @@ def test_fixed_names():
 
 
 # Values and bases for authors of methods, which nobody calls on their own.
-WITHOUT_EXAMPLE = {"Dataset", "Method", "Outcome", "Proposal", "SearchState", "get"}
+WITHOUT_EXAMPLE = {
+    "Dataset", "FieldDrift", "Method", "Outcome", "PlanDrift", "Proposal",
+    "SearchState", "get",
+}  # fmt: skip
 EXAMPLES = [thing for thing in PUBLIC if thing.__name__ not in WITHOUT_EXAMPLE]
 
 
