@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from types import MethodType
 from typing import Any
 
 import tensorflow as tf
@@ -136,7 +137,10 @@ class _Copier:
         return self._shell(layer)
 
     def _shell(self, layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        made = self._remember(layer, object.__new__(type(layer)))
+        cls: Any = type(layer)
+        made = self._remember(layer, cls.__new__(cls))
+        # A metric is created with an `update_state` bound to itself.
+        bound = {k: v for k, v in vars(made).items() if isinstance(v, MethodType)}
         state = {
             key: value
             for key, value in layer.__getstate__().items()
@@ -156,7 +160,7 @@ class _Copier:
             copied["_checkpoint"] = tf.train.Checkpoint(root=weakref.ref(made))
         copied.setdefault("_inbound_nodes_value", [])
         copied.setdefault("_outbound_nodes_value", [])
-        made.__setstate__(copied)
+        made.__setstate__({**copied, **bound})
         return made
 
 

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
+from keras_eds.backend.sparse_gradients import sum_at_first_slice
 from keras_eds.bridges.tfrs.autograph import converted, converting
 from keras_eds.bridges.tfrs.candidates import check_fresh, retrace, retraced
 from keras_eds.bridges.tfrs.find_tables import become, find_tables, layers_of
@@ -104,6 +105,11 @@ class SearchableTFRS(keras.Model):  # type: ignore[misc]
             loss = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         gradients = tape.gradient(loss, [v.value for v in variables])
+        # Keras 3 would square the slices of a row that comes twice one by one.
+        gradients = [
+            sum_at_first_slice(g) if isinstance(g, tf.IndexedSlices) else g
+            for g in gradients
+        ]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._logs()
 
@@ -179,7 +185,10 @@ def _variables_of(model: tf_keras.Model) -> list[tf.Variable]:
     return [
         variable
         for variable in model.variables
-        if id(variable) not in metrics and variable.dtype != tf.string
+        # A lookup layer names its vocabulary among them.
+        if isinstance(variable, tf.Variable)
+        and id(variable) not in metrics
+        and variable.dtype != tf.string
     ]
 
 
@@ -204,11 +213,25 @@ def _without_top_k(model: tf_keras.Model) -> Any:
 
 def _by_example(model: tf_keras.Model) -> Any:
     """Takes the reduction off every loss that a layer of the model holds."""
-    found = [
-        loss
-        for layer in layers_of(model)
-        for loss in vars(layer).values()
-        if isinstance(loss, tf_keras.losses.Loss)
-    ]
-    none = tf_keras.losses.Reduction.NONE
-    return _changed([(loss, "reduction", none) for loss in found])
+    return _changed(
+        [
+            (layer, name, _LossByExample(loss))
+            for layer in layers_of(model)
+            for name, loss in vars(layer).items()
+            if isinstance(loss, tf_keras.losses.Loss)
+        ]
+    )
+
+
+class _LossByExample:
+    def __init__(self, loss: tf_keras.losses.Loss) -> None:
+        self._loss = loss
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        # Of labels of shape (batch,) tf_keras would take the mean.
+        columns = [
+            tf.expand_dims(values, -1) if len(values.shape) == 1 else values
+            for values in (tf.convert_to_tensor(y_true), y_pred)
+        ]
+        with _changed([(self._loss, "reduction", tf_keras.losses.Reduction.NONE)]):
+            return self._loss(*columns)
