@@ -14,8 +14,8 @@ scored on the week after, which it has not seen:
 How many epochs from scratch is chosen by training on weeks 0 to 5 and scoring week 6;
 how many warm by going on with week 6 and scoring week 7. Neither is reported on.
 
-A plan for 10 % of the bytes is searched on week 7 for the warm model, and checked on
-every later week by `plan_drift`.
+A plan for 10 % of the bytes is searched on week 7 for the model of the first seed, and
+checked on every later week by `plan_drift`.
 
     KERAS_BACKEND=jax python examples/benchmarks/weekly_update.py
 
@@ -49,7 +49,7 @@ from keras_eds.pretraining import UpdateSchedule, plan_drift
 RESULTS = Path(__file__).parent / "results"
 WIDTH, BATCH_SIZE, LEARNING_RATE, MOST_EPOCHS = 16, 1024, 1e-3, 6
 BASE, LAST = 7, 11  # the last week of the first training, and the last update
-BUDGET = 0.1
+BUDGET, DRIFT_SEEDS = 0.1, (0,)
 ARMS = (
     "from scratch", "warm", "warm, tables every 2nd week", "warm, network alone",
     "never",
@@ -137,7 +137,8 @@ def copy(model: keras.Model, weeks: Weeks, seed: int) -> keras.Model:
     for ours, theirs in zip(
         other.optimizer.variables, model.optimizer.variables, strict=True
     ):
-        ours.assign(theirs)
+        # A copy: JAX gives the memory of what it trains away.
+        ours.assign(np.array(keras.ops.convert_to_numpy(theirs)))
     return other
 
 
@@ -157,7 +158,8 @@ def one_seed(weeks: Weeks, seed: int) -> list[dict[str, Any]]:
     epochs, rows = chosen_epochs(weeks, seed), []
     base = build(weeks, seed)
     base.fit(**weeks.between(0, BASE), epochs=epochs[0], verbose=0)
-    plan, last = first_plan(base, weeks.between(BASE, BASE), seed), None
+    last = weeks.between(BASE, BASE)
+    plan = first_plan(base, last, seed) if seed in DRIFT_SEEDS else None
     for arm in ARMS:
         model = copy(base, weeks, seed)
         for week in range(BASE, LAST + 1):
@@ -169,8 +171,7 @@ def one_seed(weeks: Weeks, seed: int) -> list[dict[str, Any]]:
             row = {"seed": seed, "arm": arm, "week": week + 1, "seen": seen,
                    "seconds": seconds, "epochs": epochs,
                    "auc": auc_of(model, weeks.between(week + 1, week + 1))}  # fmt: skip
-            if arm == "warm" and week > BASE:
-                last = weeks.between(BASE, BASE)
+            if arm == "warm" and week > BASE and plan is not None:
                 row |= drift(model, plan, last, weeks.between(week, week))
             rows.append(row)
     return rows
@@ -231,7 +232,7 @@ def _drift_table(rows: pd.DataFrame) -> list[str]:
         "searched on week 7 with the base model. Full model: the warm one, which has "
         "just been updated with the week. No retraining after the cut, so both plans "
         "are judged at their worst, and that found now has seen the week it is scored "
-        "on. Means over seeds.",
+        f"on. {rows.seed.nunique()} seed.",
         "",
         "| week | lookups moved, users | movies | Spearman of sizes | bytes moved "
         "| AUC, full | old plan | plan found now |",

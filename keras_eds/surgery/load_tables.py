@@ -86,7 +86,8 @@ def _shared_tables(source: keras.Model, ours: Tables) -> dict[str, np.ndarray]:
 
 def _values(argument: str, name: str, layer: keras.layers.Embedding) -> np.ndarray:
     _check_built(argument, name, layer)
-    return np.asarray(ops.convert_to_numpy(keras_private.table_variable(layer)))
+    # A copy, whatever becomes of the memory of the other model.
+    return np.array(ops.convert_to_numpy(keras_private.table_variable(layer)))
 
 
 def _by_id(
