@@ -117,11 +117,11 @@ def two_tables():
         keras.layers.Embedding(40, 8, name=name)(ids) for name in ("first", "second")
     ]
     model = keras.Model(ids, keras.layers.Dense(1)(keras.layers.Add()(rows)))
-    model.compile("sgd", "mse")
+    model.compile("adam", "mse")
     return model
 
 
-def test_the_model_is_not_changed_and_keras_rounds_full_tables():
+def test_the_model_is_not_changed_and_keras_rounds_full_tables(tmp_path):
     model = two_tables()
     fields = keras_eds.find_fields(model)
     kept = {"first": 8, "second": 3}
@@ -135,6 +135,9 @@ def test_the_model_is_not_changed_and_keras_rounds_full_tables():
     assert small.get_layer("first").embeddings_scale.shape == (40,)  # a row
     assert small.get_layer("second").embeddings_scale.shape == (3,)  # a column
     assert small.evaluate(ids, ids, verbose=0) >= 0  # compiled as the model
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras")
+    assert again.evaluate(ids, ids, verbose=0) == small.evaluate(ids, ids, verbose=0)
     np.testing.assert_allclose(ops.convert_to_numpy(small(ids)), before, atol=2e-3)
 
 

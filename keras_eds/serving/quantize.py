@@ -8,7 +8,7 @@ from keras_eds.errors import FieldError
 from keras_eds.layers.int8_tables import Int8Tables
 from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.copying import copy_model
+from keras_eds.surgery.copying import compile_result, copy_model
 
 
 def quantize_tables(model: keras.Model, mode: str = "int8") -> keras.Model:
@@ -43,6 +43,8 @@ def quantize_tables(model: keras.Model, mode: str = "int8") -> keras.Model:
     for table in _tables(copy):
         table.quantize(mode)
     keras_private.refresh(copy)
+    if getattr(copy, "compiled", False):
+        compile_result(copy, copy)
     return copy
 
 
