@@ -132,7 +132,7 @@ class _Copier:
                 raise TypeError(f"{type(layer).__name__} is a Functional of its own")
             return self._remember(layer, clone)
         inner = list(layer._flatten_layers(include_self=False, recursive=False))
-        if self._fresh and layer.trainable_weights and not inner:
+        if self._fresh and not inner and layer.built and layer.trainable_weights:
             return self._remember(layer, type(layer).from_config(layer.get_config()))
         return self._shell(layer)
 
