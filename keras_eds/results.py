@@ -32,8 +32,8 @@ class StageResult:
         saliency: Each field's share of all saliency, adding up to 1.
         metrics: Every metric that the stage measured. Of a step also `kept`, the
             share of all table values that its masks kept, `quality`, the mean
-            score of an id, and `trainings`, its length in trainings of the full
-            model.
+            score of an id, `trainings`, its length in trainings of the full model,
+            and by field `size/<field>`, `bytes/<field>` and what the method knows.
         settings: The method's settings for the stage.
     """
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from keras import ops
 from search_setup import (
-    EAGER,
     ITEMS,
     USERS,
     WIDTH,
@@ -27,13 +26,14 @@ from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import CIESS, Outcome
 from keras_eds.methods.ciess.noise import GaussianNoise
+from keras_eds.methods.size_steps import sizes_in
 from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.keras_private import all_layers
 from keras_eds.surgery.quality import measure_quality
 from keras_eds.surgery.sites import find_sites
 from keras_eds.tuners.trial_files import TrialFiles
 
-SMALL = {"td3": {"hidden_units": [8], "batch_size": 16}}
+SMALL = {"random_steps": 1, "td3": {"hidden_units": [8], "batch_size": 16}}
 FIELDS = (Field("user", 30, 8), Field("day", 7, 4), Field("bias", 9, 1))
 BUDGETS = tuple(keras_eds.Budget.parse(b) for b in (0.7, 0.5))
 COUNTS = {f.name: np.arange(f.input_dim) % 4 for f in FIELDS}
@@ -242,11 +242,16 @@ def test_course():
     for step in proposals[2:8]:
         assert step.budget is None
         json.dumps(dict(step.settings))
-        for field, kept in zip(FIELDS, step.plan, strict=True):
-            assert kept.sizes.min() >= 1
-            assert (kept.sizes[COUNTS[field.name] == 0] == 1).all()
+        for field, sizes in zip(FIELDS, sizes_in(step.plan), strict=True):
+            assert sizes.min() >= 1
+            assert len(set(sizes)) == 1 or (sizes[COUNTS[field.name] == 0] == 1).all()
+    # An episode is for one budget.
+    for number, step in enumerate(proposals[2:8]):
+        budget = BUDGETS[number // 3]
+        assert step.plan.fits(budget)
+        bytes_left = budget.limit(FIELDS) - step.plan.num_bytes()
+        assert bytes_left < 0.1 * budget.limit(FIELDS)
     assert len({p.plan.digest() for p in proposals[2:8]}) == 6
-    assert (proposals[2].plan["user"].sizes > 1).any()
     for proposal, budget in zip(proposals[8:], BUDGETS, strict=True):
         assert proposal.budget == budget and proposal.plan.fits(budget)
         assert proposal.plan == method.plan(state, budget)
@@ -267,19 +272,19 @@ def test_proposals_follow_from_what_is_finished():
             assert asked.propose(so_far).plan == whole[number].plan
 
 
-def test_agents_learn_from_the_reward():
-    """The reward of an id that lost half of its quality at full width is 1/2 - p."""
+@pytest.mark.parametrize("relative", [True, False])
+def test_agents_learn_from_the_reward(relative):
     seen = []
     from keras_eds.methods.ciess import field_agent
 
     class Watched(field_agent.Agent):
-        def observe(self, states, sizes, rewards, next_states):
-            seen.append((np.array(states), sizes, rewards, next_states))
-            return super().observe(states, sizes, rewards, next_states)
+        def observe(self, states, sizes, gains, next_states, costs):
+            seen.append((np.array(states), sizes, gains - costs(sizes), next_states))
+            return super().observe(states, sizes, gains, next_states, costs)
 
     original, field_agent.Agent = field_agent.Agent, Watched
     try:
-        run(ciess(penalty=0.3))
+        run(ciess(penalty=0.3, relative=relative))
     finally:
         field_agent.Agent = original
     # Of two fields: the third has a width of 1, and no sizes to choose.
@@ -289,8 +294,14 @@ def test_agents_learn_from_the_reward():
     known = full.examples[ids] > 0
     states, sizes, rewards, after = seen[0]
     q = np.minimum(now.score[ids][known] / full.score[ids][known], 1)
-    np.testing.assert_allclose(rewards, q - 0.3 * (sizes / 8) ** 2)
-    scaled = (counts[ids][known] - 1) / 2
+    gains, often = q, counts[ids][known]
+    if relative:
+        examples = full.examples[ids][known]
+        q = q - (q * examples).sum() / examples.sum()
+        gains = q * examples / examples.mean()
+        q, often = q + 1, np.log1p(often)
+    np.testing.assert_allclose(rewards, gains - 0.3 * (sizes / 8) ** 2)
+    scaled = (often - often.min()) / np.ptp(often)
     np.testing.assert_allclose(states, np.stack([scaled, scaled**0, scaled**0], 1))
     np.testing.assert_allclose(after, np.stack([scaled, sizes / 8, q], 1), rtol=1e-6)
     # The second step goes on from there, the third begins anew.
@@ -298,38 +309,69 @@ def test_agents_learn_from_the_reward():
     np.testing.assert_array_equal(seen[4][0], states)
 
 
-def test_the_best_that_fits_is_retrained():
-    method = ciess(top=3)
-    _, state = run(method)
+def mean_quality(outcome):
+    """Mean ratio to the full model, by the examples of each id."""
+    total = weight = 0.0
+    for field in FIELDS:
+        examples = (np.arange(field.input_dim) % 3) * (COUNTS[field.name] > 0)
+        now, full = outcome.qualities[field.name].score, quality(99)[field.name].score
+        ratio = np.minimum(now / np.maximum(full, 1e-9), 1)
+        total, weight = total + (ratio * examples).sum(), weight + examples.sum()
+    return total / weight
+
+
+def test_the_best_of_a_budget_is_retrained():
+    method = ciess(top=2, iterations=3)
+    proposals, state = run(method)
     steps = [p.plan for p, _ in state.done("step")]
-    values = [sum(int(kept.sizes.sum()) for kept in plan) for plan in steps]
-    total = sum(f.num_parameters for f in FIELDS)
-    means = []
-    for _, outcome in state.done("step"):
-        ratios = []
-        for field in FIELDS[:2]:
-            known = (COUNTS[field.name] > 0) & (np.arange(field.input_dim) % 3 > 0)
-            now, full = outcome.qualities[field.name], quality(99)[field.name]
-            ratios.append(
-                np.minimum(now.score / np.maximum(full.score, 1e-9), 1)[known]
-            )
-        means.append(np.concatenate(ratios).mean())
-    # Two of four fit; the third choice is the smallest of the others.
-    by_size = np.argsort(values, kind="stable")
-    assert len(set(values)) == 4
-    budget = keras_eds.Budget(fraction=(values[by_size[1]] + 0.5) / total)
-    small = sorted(by_size[:2], key=lambda i: -means[i])
-    assert method._best(state, budget) == [*small, by_size[2], by_size[3]]
-    everything = keras_eds.Budget(fraction=1.0)
-    best = sorted(range(4), key=lambda i: -means[i])
-    assert method._best(state, everything) == best
-    # More for whoever had more, and the least for whoever never came.
-    plan = method.plan(state, budget, draw=2)
-    assert plan.fits(budget)
-    wished, kept = steps[by_size[2]]["user"].sizes, plan["user"].sizes
-    order = np.argsort(wished[COUNTS["user"] > 0])
-    assert (np.diff(kept[COUNTS["user"] > 0][order]) >= 0).mean() > 0.9
-    assert (kept[COUNTS["user"] == 0] == 1).all()
+    means = [mean_quality(outcome) for _, outcome in state.done("step")]
+    np.testing.assert_allclose(method._followed(state).qualities, means)
+    for number, budget in enumerate(BUDGETS):
+        mine = range(3 * number, 3 * number + 3)
+        best = sorted(mine, key=lambda step: -means[step])[:2]
+        retrained = [p.plan for p in proposals if p.budget == budget]
+        assert retrained == [steps[step] for step in best]
+    # Of no step's own budget: the best of the nearest, made to fit.
+    near = keras_eds.Budget.parse(0.55)
+    assert method._best(state, near)[0] == max(range(3, 6), key=means.__getitem__)
+    plan = method.plan(state, near)
+    assert plan.fits(near) and not plan.fits(BUDGETS[1])
+
+
+def test_wishes_are_scaled_to_the_budget():
+    """More for whoever asked for more, and the least for whoever never came."""
+    course, seen = ciess()._new_course(run(ciess())[1], quality(99)), []
+    for agent in course._agents:
+        agent.propose = lambda explore, agent=agent: (
+            seen.append(explore)
+            or ((np.arange(agent.field.input_dim) % 4) * (COUNTS[agent.field.name] > 0))
+        )
+    plan = course.propose()
+    sizes = sizes_in(plan)[0]
+    wished = (np.arange(30) % 4) * (COUNTS["user"] > 0)
+    assert plan.fits(BUDGETS[0]) and len(set(sizes)) > 1
+    assert all(sizes[wished == 0] == 1)
+    by_wish = [sizes[wished == wish].mean() for wish in range(4)]
+    assert by_wish == sorted(by_wish)
+    # Noise falls over an episode of two steps, from half to nothing.
+    course.observe(plan, quality(1))
+    course.propose()
+    assert seen == [0.5] * 3 + [0.0] * 3
+
+
+def test_the_price_follows_what_agents_ask_for():
+    state = run(ciess())[1]
+    for factor, wanted in ((9.0, 2.0), (0.1, 0.5), (2.25, 1.5)):
+        free = {**SMALL, "random_steps": 0}
+        course = ciess(agent=free)._new_course(state, quality(99))
+        plan = course.propose()
+        held = [np.maximum(sizes, 1) for sizes in sizes_in(plan)]
+        course._wished = [factor * sizes for sizes in held]
+        course.observe(plan, quality(1))
+        assert course.figures[-1]["penalty"] == pytest.approx(0.4 * wanted)
+    fixed = ciess(penalty=0.3)._new_course(state, quality(99))
+    fixed.observe(fixed.propose(), quality(1))
+    assert fixed.figures[-1]["penalty"] == 0.3
 
 
 def test_cost_of_a_search():
@@ -380,21 +422,29 @@ def test_search(tmp_path, capsys):
     score = small.evaluate(*validation(), verbose=0, return_dict=True)["auc"]
     assert score == pytest.approx(max(r.score for r in stages[6:]), abs=1e-6)
     result.results_summary()
-    assert "4 steps, as long as 3.00 trainings" in capsys.readouterr().out
+    assert (
+        "Cost: 6.00 trainings of the full model (1 at first, 4 steps as long as 3.00 "
+        "trainings, 2 retrainings)"
+    ) in " ".join(capsys.readouterr().out.split())
+    for step in stages[2:6]:
+        for name in ("size/user_table", "bytes/item_table", "quality/user_table"):
+            assert step.metrics[name] > 0
+        assert {"penalty", "reward/item_table", "critic_loss/user_table"} <= set(
+            step.metrics
+        )
 
 
-def test_a_step_is_scored_under_its_masks(tmp_path):
-    """Trained on nothing: the shared weights, cut as the step says."""
+@pytest.mark.parametrize("basis", ["principal", "columns"])
+def test_a_step_is_scored_under_its_masks(tmp_path, basis):
+    """Not trained: the shared weights, cut as the step says."""
     model = build()
     model.fit(*data(), verbose=0)
-    # A step of size 0 changes nothing.
-    model.compile(
-        keras.optimizers.SGD(0.0),
-        "binary_crossentropy",
-        metrics=["auc"],
-        run_eagerly=EAGER,
-    )
-    result = found(tmp_path, ciess(episodes=1, steps=1), model=model)
+    method = ciess(episodes=1, steps=0, basis=basis)
+    result = found(tmp_path, method, model=model)
+    counts = {
+        f"{key}_table": np.bincount(ids, minlength=rows)
+        for (key, ids), rows in zip(data(128)[0].items(), (USERS, ITEMS), strict=True)
+    }
     for step in [r for r in result.results() if r.stage == "step"]:
         files = TrialFiles(result.get_trial_dir(f"{step.index:04}"))
         plan, qualities = (
@@ -403,9 +453,15 @@ def test_a_step_is_scored_under_its_masks(tmp_path):
         )
         masked = build()
         masked.set_weights(model.get_weights())
-        for kept in plan:
+        for kept, sizes in zip(plan, sizes_in(plan), strict=True):
             table = masked.get_layer(kept.name).embeddings
-            table.assign(kept.masked(numpy(table)))
+            rows, turn = numpy(table), np.eye(WIDTH)
+            if basis == "principal":
+                moment = rows.T @ np.diag(counts[kept.name]) @ rows
+                turn = np.linalg.eigh(moment.astype("float64"))[1][:, ::-1]
+            kept_part = (rows @ turn) * (np.arange(WIDTH) < sizes[:, None])
+            table.assign(kept_part @ turn.T)
+        assert step.metrics["trainings"] == 0
         x, y = validation()
         wanted = masked.evaluate(x, y, verbose=0, return_dict=True)["auc"]
         assert step.score == pytest.approx(wanted, abs=1e-6)
@@ -448,11 +504,14 @@ def test_bad_input(tmp_path):
         ({"penalty": -0.1}, "`penalty` must be"),
         ({"episodes": 0}, "`episodes` must be an integer of at least 1"),
         ({"iterations": True}, "`iterations` must be"),
-        ({"top": 5}, "`top` must be at most episodes"),
+        ({"top": 5}, "`top` must be at most the number of steps, 4"),
         ({"low": -1}, "`low` must be"),
         ({"updates": -1}, "`updates` must be"),
         ({"trainings": 0.0}, "`trainings` must be"),
-        ({"steps": 0}, "`steps` must be"),
+        ({"steps": -1}, "`steps` must be"),
+        ({"basis": "rows"}, "`basis` must be one of"),
+        ({"reward": "loss"}, "`reward` must be one of"),
+        ({"relative": 2}, "`relative` must be one of"),
         ({"fresh": "yes"}, "`fresh` must be one of"),
         ({"agent": {"noise": "loud"}}, "`noise` must be"),
         ({"agent": {"walk_length": -1}}, "`walk_length` must be"),

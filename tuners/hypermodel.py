@@ -19,7 +19,7 @@ from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.fit_data import FitData, by_name
 from keras_eds.tuners.learning import learn
 from keras_eds.tuners.model_source import Builder, source_of
-from keras_eds.tuners.size_step import take_step, write_quality
+from keras_eds.tuners.size_step import Quality, take_step, write_quality
 from keras_eds.tuners.stage import Stage
 from keras_eds.tuners.trial_files import TrialFiles, read_proposal
 from keras_eds.tuners.weights import load_weights, save_model, save_weights
@@ -31,6 +31,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
     Args:
         model: A compiled Keras model, or a function that builds one.
         filters: Which tables, as in `keras_eds.find_fields`.
+        quality: The `quality` of the method, for one that has it. Defaults to None.
 
     Example:
 
@@ -40,10 +41,16 @@ class EDSHyperModel(keras_tuner.HyperModel):
     ... )
     """
 
-    def __init__(self, model: keras.Model | Builder, filters: Filters = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model | Builder,
+        filters: Filters = None,
+        quality: Quality = None,
+    ) -> None:
         super().__init__()
         self.source = source_of(model)
         self.filters = filters
+        self.quality = quality
         self.sample: Any = None
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -78,11 +85,12 @@ class EDSHyperModel(keras_tuner.HyperModel):
         elif proposal.stage == "probe":
             metrics = stage.probe(proposal, self._names_in(model))
             if proposal.settings.get("quality"):
-                write_quality(stage, self._names_in(model))
+                write_quality(stage, self._names_in(model), self.quality)
         elif proposal.stage == "learn":
             metrics = self._learn(stage, proposal, hp.values["eds/seed"])
         elif proposal.stage == "step":
-            metrics = take_step(stage, proposal, self._names_in(model))
+            names = self._names_in(model)
+            metrics = take_step(stage, proposal, names, self.quality)
         else:
             metrics = stage.retrain()
             if self.source.loads_from_file:

@@ -25,6 +25,7 @@ from keras_eds.tuners.model_source import Builder
 from keras_eds.tuners.oracle import Budgets, EDSOracle
 from keras_eds.tuners.progress import Progress
 from keras_eds.tuners.search_results import SearchResults
+from keras_eds.tuners.size_step import check_quality
 from keras_eds.tuners.stage import evaluate
 from keras_eds.tuners.trial_files import forget_full_model, read_proposal
 
@@ -85,11 +86,13 @@ class EDSSearch(SearchResults):
         overwrite: bool = False,
         max_retries_per_trial: int = 0,
     ) -> None:
-        hypermodel = EDSHyperModel(model, filters)
+        method = methods.get(method)
+        quality = getattr(method, "quality", None)
+        hypermodel = EDSHyperModel(model, filters, quality)
         sites = find_sites(hypermodel.source.example, filters)
         self.fields = [site.field for site in sites]
         self.budgets = parse_budgets(budget)
-        self.method = methods.get(method)
+        self.method = method
         _check_warm_start(self.method, hypermodel.source.trained)
         _check_constraints(self.method, sites)
         self._eds_oracle = EDSOracle(
@@ -160,15 +163,19 @@ class EDSSearch(SearchResults):
         first = batch[0] if isinstance(batch, tuple | list) else batch
         self.hypermodel.sample = first
         inspect_batches(model, data.inspected, [f.name for f in self.fields])
-        self._check_objective(model, batch, data.validation is not None)
+        self._check_objective(model, batch, data)
+        if probe is not None and probe.get("quality"):
+            names = [f.name for f in self.fields]
+            measured = data.measured_on(probe["data"])
+            check_quality(model, measured, names, self.hypermodel.quality)
 
-    def _check_objective(
-        self, model: keras.Model, batch: Any, validation: bool
-    ) -> None:
+    def _check_objective(self, model: keras.Model, batch: Any, data: FitData) -> None:
         """Scores one batch, to see whether the objective is there at all."""
         parts = batch if isinstance(batch, tuple | list) else (batch,)
         names = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
-        one = FitData(names, dict(names) if validation else None, {})
+        validation = None if data.validation is None else dict(names)
+        callbacks = {"callbacks": data.options.get("callbacks")}
+        one = FitData(names, validation, callbacks)
         with (
             keras_private.training_with(model, model.optimizer, eager=True),
             # On JAX, `evaluate` would build it.

@@ -13,6 +13,7 @@ from keras_eds.field import Field
 from keras_eds.methods import Method
 from keras_eds.plan import DimensionPlan
 from keras_eds.reporting import tables
+from keras_eds.reporting.steps import cost_line
 from keras_eds.results import StageResult
 from keras_eds.tuners.oracle import EDSOracle
 from keras_eds.tuners.trial_files import TrialFiles, read_proposal
@@ -70,9 +71,9 @@ class SearchResults(BaseTuner):
             if result.stage not in ("retrain", "step") or result.index in best
         ]
         print(tables.to_text(tables.results_table(shown)))
-        steps = [r.metrics["trainings"] for r in self.results() if r.stage == "step"]
-        if steps:
-            print(f"{len(steps)} steps, as long as {sum(steps):.2f} trainings")
+        cost = cost_line(self.results())
+        if cost:
+            print(cost)
         for trial in known.failed_trials():
             print(self._files(trial).read_failure())
         if best:
@@ -119,9 +120,22 @@ class SearchResults(BaseTuner):
             score_before=None if before is None else objective.get_value(before),
             full_score=_full_score(known),
             saliency=self._saliency(known),
-            metrics=outcome["after"],
+            metrics={**outcome["after"], **self._figures(known, trial)},
             settings=proposal.settings,
         )
+
+    def _figures(self, known: EDSOracle, trial: Any) -> dict[str, float]:
+        """What the method knows of a step, besides what the step measured."""
+        figures = getattr(self.method, "figures", None)
+        steps = [
+            name
+            for name in known.end_order
+            if known.trials[name].status == "COMPLETED"
+            and known.trials[name].hyperparameters.values["eds/stage"] == "step"
+        ]
+        if figures is None or trial.trial_id not in steps:
+            return {}
+        return dict(figures(known.observe_ended())[steps.index(trial.trial_id)])
 
     def _saliency(self, known: EDSOracle) -> dict[str, float] | None:
         saliency = getattr(self.method, "saliency", None)

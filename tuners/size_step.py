@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_eds.field import total_parameters
 from keras_eds.id_quality import Qualities
+from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
-from keras_eds.methods.ciess.course import sizes_in
+from keras_eds.methods.size_steps import sizes_in
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.fixed_masks import sizes_on
+from keras_eds.surgery.fixed_masks import principal_directions, sizes_on
+from keras_eds.surgery.given_quality import given_quality
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.quality import measure_quality
-from keras_eds.surgery.sites import sites_named
+from keras_eds.surgery.sites import Site, sites_named
 from keras_eds.tuners.stage import Stage
+
+Quality = Callable[[Any], Any] | None
 
 
 def take_step(
-    stage: Stage, proposal: Proposal, names: Mapping[str, str]
+    stage: Stage, proposal: Proposal, names: Mapping[str, str], quality: Quality
 ) -> dict[str, Any]:
     """Trains a stage's model with masks of given sizes, which are taken off again.
 
@@ -32,8 +37,9 @@ def take_step(
         stage: The stage.
         proposal: With the sizes as its plan. Settings: `batches` to train on, or
             else the `share` of a whole training; at 1 it is a whole one, with
-            callbacks, but without early stopping.
+            callbacks, but without early stopping. And the `basis` of the sizes.
         names: The model's names of the fields, by those of the search.
+        quality: Measures how ids fare; None: by the loss.
 
     Returns:
         The scores of the masked model; see `StageResult.metrics`.
@@ -43,27 +49,76 @@ def take_step(
     # By order: in another process, unnamed layers may be numbered otherwise.
     sizes = dict(zip(names.values(), sizes_in(proposal.plan), strict=True))
     chosen = sites_named(model, names.values())
-    with sizes_on(chosen, sizes), strategy_scope(model):
+    principal = proposal.settings["basis"] == "principal"
+    directions = _directions(stage, chosen) if principal else None
+    with sizes_on(chosen, sizes, directions), strategy_scope(model):
         trainings = _train(stage, proposal.settings)
         after = stage.score()
-        quality = write_quality(stage, names)
+        mean = write_quality(stage, names, quality)
     kept = float(sum(s.sum() for s in sizes.values()))
     after["kept"] = kept / total_parameters(site.field for site in chosen)
-    after["quality"] = quality
+    after["quality"] = mean
     after["trainings"] = trainings
+    for part in proposal.plan:
+        after[f"size/{part.name}"] = part.mean_dim
+        after[f"bytes/{part.name}"] = float(part.num_bytes())
     return {"after": after}
 
 
-def write_quality(stage: Stage, names: Mapping[str, str]) -> float:
+def _directions(stage: Stage, sites: Sequence[Site]) -> dict[str, np.ndarray]:
+    counts = _counts(stage, [site.field.name for site in sites])
+    return {
+        site.field.name: principal_directions(
+            ops.convert_to_numpy(keras_private.table_variable(site.layer)), of_ids
+        )
+        for site, of_ids in zip(sites, counts, strict=True)
+    }
+
+
+def _counts(stage: Stage, names: Sequence[str]) -> list[np.ndarray]:
+    """How often ids come, counted once for all steps of a project."""
+    path = stage.files.folder.parent / "counts.npz"
+    if not path.exists():
+        Measurements.of_counts(stage.counts(names)).save(path)
+    known = [measured.counts for measured in Measurements.load(path).values()]
+    return [of_ids for of_ids in known if of_ids is not None]
+
+
+def write_quality(
+    stage: Stage, names: Mapping[str, str], quality: Quality = None
+) -> float:
     """Writes down how well the model serves every id; returns the mean of all."""
-    data = stage.data.scored_on(validation=True)
-    wanted = set(names.values())
-    found = measure_quality(stage.model, data, lambda field: field.name in wanted)
+    model = stage.model
+    if quality is None:
+        data, wanted = stage.data.scored_on(validation=True), set(names.values())
+        found = measure_quality(model, data, lambda field: field.name in wanted)
+    else:
+        sites = sites_named(model, names.values())
+        found = given_quality(quality(model), [site.field for site in sites])
     Qualities({name: found[there] for name, there in names.items()}).save(
         stage.files.qualities
     )
     scores = np.concatenate([q.score[q.examples > 0] for q in found.values()])
     return float(scores.mean()) if scores.size else 0.0
+
+
+def check_quality(
+    model: keras.Model, data: Mapping[str, Any], names: Sequence[str], quality: Quality
+) -> None:
+    """Measures how ids fare once, on one batch, to see whether that can be done.
+
+    Raises:
+        DataError: If it cannot.
+    """
+    if quality is not None:
+        sites = sites_named(model, names)
+        given_quality(quality(model), [site.field for site in sites])
+        return
+    batches, _ = keras_private.batches(dict(data))
+    batch = next(batches)
+    labels = batch[1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+    first = batch[0] if isinstance(batch, tuple | list) else batch
+    measure_quality(model, {"x": first, "y": labels}, lambda f: f.name in names)
 
 
 def _train(stage: Stage, settings: Mapping[str, Any]) -> float:
@@ -75,6 +130,8 @@ def _train(stage: Stage, settings: Mapping[str, Any]) -> float:
     whole = _batches_of_a_training(stage)
     if batches is None:
         batches = max(1, round(share * whole))
+    if batches == 0:
+        return 0.0
     stop = _StopAfter(batches)
     stage.fit_briefly([stop])
     return stop.seen / whole

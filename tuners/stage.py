@@ -215,6 +215,8 @@ def _as_validation(validation: dict[str, Any]) -> dict[str, Any]:
 def evaluate(model: keras.Model, data: FitData, objective: Any) -> dict[str, float]:
     """Every metric, named as in the logs of `fit`.
 
+    Those of callbacks, too, that have a method `scores_of(model)`.
+
     Raises:
         DataError: If the objective is not among them.
     """
@@ -225,6 +227,10 @@ def evaluate(model: keras.Model, data: FitData, objective: Any) -> dict[str, flo
     scores = {
         prefix + name: float(ops.convert_to_numpy(v)) for name, v in values.items()
     }
+    for callback in callback_list(data.options.get("callbacks")):
+        # What no metric of a batch can tell, such as a ranking of all items.
+        if hasattr(callback, "scores_of"):
+            scores.update(callback.scores_of(model))
     if not objective.has_value(scores):
         raise DataError(
             "`objective` must be one of the model's metrics. "

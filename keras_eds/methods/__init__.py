@@ -7,6 +7,7 @@ from keras_eds.methods.mde import MDE
 from keras_eds.methods.principal_rows import PrincipalRows
 from keras_eds.methods.random_row_sizes import RandomRowSizes
 from keras_eds.methods.random_sizes import RandomSizes
+from keras_eds.methods.sampled_rows import SampledRows
 from keras_eds.methods.sseds import SSEDS
 from keras_eds.methods.uniform import Uniform
 
@@ -50,6 +51,7 @@ __all__ = [
     "RandomRowSizes",
     "RandomSizes",
     "SSEDS",
+    "SampledRows",
     "SearchState",
     "Uniform",
     "get",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_eds.budget import Budget
+from keras_eds.field import Field
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.scaled_rows import Wishes, scaled_rows
 from keras_eds.methods.single_shot import COUNTS, SingleShot, check_choice
@@ -74,13 +78,29 @@ class RandomRowSizes(SingleShot):
         return scaled_rows(state.fields, self._wishes(state, draw), budget)
 
     def _wishes(self, state: SearchState, draw: int) -> Wishes:
-        random = np.random.default_rng([state.seed, draw])
-        draws = [random.uniform(size=field.input_dim) for field in state.fields]
+        counts = None
         if self.sorted_by_frequency:
             measured = measurements_of(state)
-            for field, drawn in zip(state.fields, draws, strict=True):
-                counts = measured[field.name].counts
-                assert counts is not None
-                order = np.argsort(-counts.astype("int64"), kind="stable")
-                drawn[order] = np.sort(drawn)[::-1]
-        return lambda x: [np.exp(x) * drawn for drawn in draws]
+            counts = {field.name: measured[field.name].counts for field in state.fields}
+        return sorted_draws(state.fields, counts, [state.seed, draw])
+
+
+def sorted_draws(
+    fields: Sequence[Field], counts: Mapping[str, Any] | None, seed: Sequence[int]
+) -> Wishes:
+    """Uniform draws for the ids of all fields.
+
+    Args:
+        fields: The tables.
+        counts: How often each id comes, by field: the largest draws go to the most
+            frequent ids. None: to any.
+        seed: Of the draws.
+    """
+    random = np.random.default_rng(seed)
+    draws = [random.uniform(size=field.input_dim) for field in fields]
+    if counts is not None:
+        for field, drawn in zip(fields, draws, strict=True):
+            often = np.asarray(counts[field.name]).astype("int64")
+            order = np.argsort(-often, kind="stable")
+            drawn[order] = np.sort(drawn)[::-1]
+    return lambda x: [np.exp(x) * drawn for drawn in draws]

@@ -16,7 +16,8 @@ from keras_eds.models.argument_checks import check_positive_integer
 class RankingMetrics(keras.callbacks.Callback):
     """Adds `val_recall@20`, `val_ndcg@20`, .. to the logs of an epoch.
 
-    Put it before `EarlyStopping`, `ModelCheckpoint` and others that monitor
+    In a search, `objective=keras_tuner.Objective("val_ndcg@20", "max")` decides by
+    it. Put it before `EarlyStopping`, `ModelCheckpoint` and others that monitor
     these names (`mode="max"`): callbacks read the logs in their order.
 
     Args:
@@ -67,13 +68,17 @@ class RankingMetrics(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         is_last = epoch + 1 == self.params.get("epochs")
         if not self._last or epoch % self.every == 0 or is_last:
-            scorer = self.model if self.scorer is None else self.scorer(self.model)
-            scores = evaluate_ranking(
-                scorer, self.positives, self.seen, self.ks, self.users
-            )
-            self._last = {f"{self.prefix}{k}": v for k, v in scores.means().items()}
+            self._last = self.scores_of(self.model)
         if logs is not None:
             logs.update(self._last)
+
+    def scores_of(self, model: keras.Model) -> dict[str, float]:
+        """What it adds to the logs, of a model as it is."""
+        scorer = model if self.scorer is None else self.scorer(model)
+        scores = evaluate_ranking(
+            scorer, self.positives, self.seen, self.ks, self.users
+        )
+        return {f"{self.prefix}{k}": v for k, v in scores.means().items()}
 
 
 def _draw(positives: Pairs, max_users: int, seed: int) -> Ids:

@@ -20,6 +20,9 @@ Values = npt.NDArray[np.float64]
 class Quality:
     """One number in [0, 1] for each user and each item.
 
+    `quality[name]` has those of the side that the name of a table speaks of, as in
+    `"user_embedding"`: so methods of a search can read it.
+
     Args:
         users: `(num_users,)`.
         items: `(num_items,)`.
@@ -32,6 +35,16 @@ class Quality:
 
     users: Values
     items: Values
+
+    def __getitem__(self, name: str) -> Values:
+        sides = [side for side in ("user", "item") if side in name.lower()]
+        if len(sides) != 1:
+            raise DataError(
+                "The name of a table must have either 'user' or 'item' in it, to tell "
+                f"whose vectors it holds. Received: {name!r}. Name the layer so, leave "
+                "the table out with `filters`, or give a `quality` of your own."
+            )
+        return self.users if sides == ["user"] else self.items
 
 
 class RankingQuality:

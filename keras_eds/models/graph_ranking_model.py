@@ -55,6 +55,13 @@ class GraphRankingModel(RankingModel):
         h = self.propagate(self._own_rows(), training=False)
         return h[: self.num_users], h[self.num_users :]
 
+    def ids_by_table(self, inputs: dict[str, Any]) -> list[tuple[Any, Any]]:
+        """The ids that a batch is about: both tables are looked up whole."""
+        return [
+            (self.user_embedding, inputs["user"]),
+            (self.item_embedding, inputs["item"]),
+        ]
+
     def _own_rows(self) -> Any:
         user_rows = self.user_embedding(ops.arange(self.num_users))
         item_rows = self.item_embedding(ops.arange(self.num_items))

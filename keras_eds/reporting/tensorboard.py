@@ -16,6 +16,7 @@ from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.reporting.plots import plot_points, plot_sizes, to_image
 from keras_eds.reporting.popularity import popularity_figure
 from keras_eds.reporting.score_point import ScorePoint, read_points, write_points
+from keras_eds.reporting.steps import step_scalars
 from keras_eds.reporting.tables import plan_markdown
 from keras_eds.results import StageResult
 from keras_eds.row_plan import RowPlan
@@ -28,7 +29,9 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
     The run `eds` gets, at the stage's index as the step: the scalars
     `eds/score`, `eds/score_before_retraining`, `eds/parameters`, `eds/bytes`,
     `eds/budget`, `eds/size/<field>` and `eds/saliency/<field>`, the images
-    `eds/sizes` and `eds/score_against_budget`, and the text `eds/plan`. Every
+    `eds/sizes` and `eds/score_against_budget`, and the text `eds/plan`. Of a step,
+    which tries sizes, `eds/step/<figure>` and `eds/step/<figure>/<field>`: mean size,
+    bytes, quality, reward, the losses of critics and actor, the price. Every
     retraining stage adds a row to the HParams page, and every stage a run of
     its own with the logs of its epochs (`epoch_<name>`). While sizes are learned,
     these have `epoch_expected_bytes` beside `epoch_target_bytes`, a histogram
@@ -122,6 +125,7 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
         with self._run(self.run_dir, result.index):
             _write_scores(result)
             self._write_saliency(result)
+            self._write_step(result)
             self._write_plan(result)
             if result.plan is not None:
                 figure = plot_points(points, result.objective, result.direction)
@@ -163,6 +167,11 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
         if len(saliency) <= self.max_scalar_fields:
             for name, share in saliency.items():
                 _write_scalar(f"eds/saliency/{name}", share)
+
+    def _write_step(self, result: StageResult) -> None:
+        single_fields = len(result.metrics) <= 8 * self.max_scalar_fields
+        for name, value in step_scalars(result, single_fields).items():
+            _write_scalar(name, value)
 
     def _write_plan(self, result: StageResult) -> None:
         import tensorflow as tf

@@ -15,6 +15,7 @@ from keras_eds.errors import DataError
 from keras_eds.field import Field
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import Filters, Site, find_sites
+from keras_eds.surgery.told_ids import told_ids
 
 # Arrays are cut in large batches: a pass costs by the batch.
 BATCH_SIZE = 65536
@@ -27,7 +28,8 @@ def count_ids(
 
     The ids are taken where a table's layer is called, behind any lookup of
     strings or hashing in front. A table that several inputs share gets the sum of
-    their counts. Id 0 of a table with `mask_zero` is padding and is not counted.
+    their counts. Of a table that is read whole the model tells the ids, see
+    `told_ids`. Id 0 of a table with `mask_zero` is padding and is not counted.
 
     Args:
         model: A built model. Nothing in it changes.
@@ -52,8 +54,11 @@ def count_ids(
         for counter in counters:
             stack.enter_context(counter.on_layer(counters))
         for x in _inputs(data):
+            told = told_ids(model, x)
             for counter in counters:
-                counter.seen = False
+                counter.begin(told.get(id(counter.site.layer)))
+            if all(counter.seen for counter in counters):
+                continue
             try:
                 model(x, training=False)
             except _AllCounted:
@@ -68,8 +73,14 @@ class _AllCounted(BaseException):
 class _Counter:
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.seen = False
+        self.seen = self._told = False
         self._counts = np.zeros(site.field.input_dim, np.int64)
+
+    def begin(self, told: np.ndarray | None) -> None:
+        """A new batch; of a table that is read whole, the ids are told."""
+        self.seen = self._told = told is not None
+        if told is not None:
+            self._add_ids(told)
 
     def counts(self) -> np.ndarray:
         if self.site.layer.mask_zero:
@@ -84,7 +95,8 @@ class _Counter:
         once = all(counter.site.called_once for counter in all_of_them)
 
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            self._add(inputs)
+            if not self._told:
+                self._add(inputs)
             self.seen = True
             if once and all(counter.seen for counter in all_of_them):
                 raise _AllCounted
@@ -99,7 +111,10 @@ class _Counter:
     def _add(self, inputs: Any) -> None:
         gappy = type(inputs).__name__ in ("SparseTensor", "RaggedTensor")
         values = inputs.values if gappy else inputs
-        ids = ops.convert_to_numpy(values).ravel().astype(np.int64)
+        self._add_ids(ops.convert_to_numpy(values).astype(np.int64))
+
+    def _add_ids(self, ids: np.ndarray) -> None:
+        ids = ids.ravel()
         check_ids(ids, self.site.field)
         self._counts += np.bincount(ids, minlength=self.site.field.input_dim)
 

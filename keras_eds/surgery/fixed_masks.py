@@ -40,9 +40,30 @@ class FixedMasks(keras.layers.Layer):  # type: ignore[misc]
         return ops.cast(ops.less(self.places, sizes), self.compute_dtype)
 
 
+class TurnedMasking(Masking):
+    """Masks along other directions than the columns: `((e @ R) * m) @ R^T`.
+
+    Args:
+        site: The table.
+        masks: See `Masking`.
+        directions: `R`, orthogonal, of shape `(output_dim, output_dim)`.
+    """
+
+    def __init__(self, site: Site, masks: Any, directions: np.ndarray) -> None:
+        super().__init__(site, masks)
+        self._directions = np.asarray(directions, "float32")
+
+    def apply(self, rows: Any, ids: Any) -> Any:
+        turn = ops.cast(self._directions, rows.dtype)
+        turned = super().apply(ops.matmul(rows, turn), ids)
+        return ops.matmul(turned, ops.transpose(turn))
+
+
 @contextmanager
 def sizes_on(
-    sites: Sequence[Site], sizes: Mapping[str, np.ndarray]
+    sites: Sequence[Site],
+    sizes: Mapping[str, np.ndarray],
+    directions: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[list[Masking]]:
     """Cuts the vector of every id to its first values for a while.
 
@@ -51,13 +72,35 @@ def sizes_on(
     Args:
         sites: The tables.
         sizes: A size for each id, by the table's name.
+        directions: What a size counts, by the table's name: the columns of an
+            orthogonal matrix. Defaults to the columns of the table.
     """
     with ExitStack() as stack:
         maskings = []
         for site in sites:
             name = site.field.name
             masks = FixedMasks(sizes[name], site.field.output_dim, dtype="float32")
-            maskings.append(Masking(site, masks))
-            maskings[-1].attach()
-            stack.callback(maskings[-1].remove)
+            made = (
+                Masking(site, masks)
+                if directions is None
+                else TurnedMasking(site, masks, directions[name])
+            )
+            maskings.append(made)
+            made.attach()
+            stack.callback(made.remove)
         yield maskings
+
+
+def principal_directions(table: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The directions in which the vectors of a table hold most, the first one most.
+
+    The eigenvectors of `sum_i n_i e_i e_i^T`, as columns, by falling eigenvalue.
+
+    Args:
+        table: `e`, of shape `(input_dim, output_dim)`.
+        counts: `n`, how often each id comes, `(input_dim,)`.
+    """
+    table = np.asarray(table, "float64")
+    moment = table.T @ (table * np.asarray(counts, "float64")[:, None])
+    vectors: np.ndarray = np.linalg.eigh(moment)[1][:, ::-1]
+    return vectors

@@ -53,14 +53,17 @@ class Masking:
             keras_private.add_layer(self.site.layer, _NAME, self.masks)
 
     def _masked(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = self._lookup(inputs, *args, **kwargs)
-        return rows * ops.cast(self.masks(_integers(inputs)), rows.dtype)
+        return self.apply(self._lookup(inputs, *args, **kwargs), _integers(inputs))
+
+    def apply(self, rows: Any, ids: Any) -> Any:
+        """The rows of ids, masked."""
+        return rows * ops.cast(self.masks(ids), rows.dtype)
 
     def _reduced(self, inputs: Any, weights: Any = None, **kwargs: Any) -> Any:
         layer, ids = self.site.layer, _integers(inputs)
         dtype = layer.compute_dtype
         rows = lookup(keras_private.table_variable(layer), ids, dtype)
-        rows = rows * ops.cast(self.masks(ids), dtype)
+        rows = self.apply(rows, ids)
         scale = scale_of(ids, weights, layer.combiner, dtype, layer.name)
         return rows if scale is None else reduce_rows(rows, scale)
 

@@ -17,6 +17,7 @@ from keras_eds.surgery import keras_private
 from keras_eds.surgery.count import check_ids
 from keras_eds.surgery.measure import ENOUGH_EXAMPLES
 from keras_eds.surgery.sites import Filters, Site, find_sites
+from keras_eds.surgery.told_ids import told_ids
 
 
 def measure_quality(
@@ -30,7 +31,8 @@ def measure_quality(
 
     which is from 0 to 1 for losses that are never negative. Penalties and sample
     weights are left out. An example that carries an id several times counts as
-    often. Id 0 of a table with `mask_zero` is padding and gets no score.
+    often. Id 0 of a table with `mask_zero` is padding and gets no score. Of a table
+    that is read whole the model has to tell the ids, see `told_ids`.
 
     Args:
         model: A built and compiled model. Nothing in it changes.
@@ -59,8 +61,9 @@ def measure_quality(
             predicted = model(x, training=False)
             losses = _losses(model, y, predicted)
             scores = scores_of(ops.convert_to_numpy(losses))
+            told = told_ids(model, x)
             for tap in taps:
-                tap.credit(scores)
+                tap.credit(scores, told.get(id(tap.site.layer)))
     return Qualities({tap.site.field.name: tap.quality() for tap in taps})
 
 
@@ -114,8 +117,11 @@ class _Tap:
         finally:
             keras_private.restore_call(layer, own_call)
 
-    def credit(self, scores: np.ndarray) -> None:
-        """Gives the ids that have passed the scores of their examples."""
+    def credit(self, scores: np.ndarray, told: np.ndarray | None) -> None:
+        """Gives the ids that have passed, or those told, their examples' scores."""
+        if told is not None:
+            check_ids(told, self.site.field)
+            self._passed = [(told, None)]
         for ids, example in self._passed:
             if example is None:
                 example = self._rows(ids, len(scores))
@@ -138,7 +144,7 @@ class _Tap:
                 "`model` must look ids up for one example after the other. Received: "
                 f"table {self.site.field.name!r}, which is given ids of shape "
                 f"{ids.shape} for {examples} examples. Leave it out with `filters`, "
-                "or choose another method."
+                "give the model a method `ids_by_table`, or the method a `quality`."
             )
         return np.repeat(np.arange(examples), ids.size // examples)
 

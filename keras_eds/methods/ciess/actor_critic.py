@@ -183,9 +183,8 @@ def _input(name: str, width: int) -> Any:
 
 def _model(inputs: Any, outputs: Any, name: str) -> keras.Model:
     model = keras.Model(inputs, outputs, name=name)
-    # To judge and act takes few operations, and compiling them for every shape
-    # takes longer than it saves.
-    model.jit_compile = False
+    # JAX knows nothing between this and one operation at a time.
+    model.jit_compile = keras.backend.backend() == "jax"
     return model
 
 
@@ -208,9 +207,7 @@ def _compile(model: keras.Model, loss: Any, rate: float, clip: float | None) -> 
     optimizer = keras.optimizers.Adam(
         rate, epsilon=1e-8, global_clipnorm=clip, name=f"{model.name}_adam"
     )
-    # JAX knows nothing between this and one operation at a time.
-    compiled = bool(keras.backend.backend() == "jax")
-    model.compile(optimizer, loss, jit_compile=compiled)
+    model.compile(optimizer, loss, jit_compile=model.jit_compile)
     optimizer.build(model.trainable_variables)
 
 
@@ -229,9 +226,13 @@ def _train(model: keras.Model, inputs: Floats, targets: Floats) -> float:
 
 
 def _in_blocks(model: keras.Model, rows: Floats) -> Floats:
-    starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
-    blocks = (rows[start : start + ROWS_AT_ONCE] for start in starts)
-    return np.concatenate([np.asarray(model.predict_on_batch(b)) for b in blocks])
+    # Filled up to a power of two: what is compiled is compiled for few shapes.
+    block = min(ROWS_AT_ONCE, 1 << max(len(rows) - 1, 0).bit_length())
+    spare = -len(rows) % block
+    filled = np.concatenate([rows, np.zeros((spare, rows.shape[1]), rows.dtype)])
+    starts = range(0, len(filled), block)
+    parts = [model.predict_on_batch(filled[start : start + block]) for start in starts]
+    return np.concatenate([np.asarray(part) for part in parts])[: len(rows)]
 
 
 def _pairs(states: Any, actions: Any) -> Floats:

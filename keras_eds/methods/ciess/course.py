@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.methods.ciess.field_agent import FieldAgent
+from keras_eds.methods.scaled_rows import scaled_rows
+from keras_eds.methods.size_steps import Course, mean_ratio, sizes_in
 from keras_eds.plan import DimensionPlan
-from keras_eds.row_plan import RowPlan
+
+FIRST_PENALTY = 0.4
+# A price moves by the square root of what sizes miss the budget by, at most so far.
+MOST_CHANGE = 2.0
 
 
-class Course:
+class AgentCourse(Course):
     """The steps of a search, in order: sizes, and how ids fared under them.
 
     It follows from its arguments and from what it observed alone: a course that
@@ -24,9 +30,12 @@ class Course:
         fields: The tables.
         counts: How often ids occur in the training data, by field.
         full: How ids fare in the full-size model.
+        budgets: That of every step.
         iterations: Steps of an episode, which begins at full width.
         seed: That of the search; each field's agent gets one of its own.
-        **options: `low`, `penalty` and `options` of `FieldAgent`.
+        low: Least size.
+        penalty: lambda, or None: whatever brings wishes to the budget.
+        **options: `reward`, `relative` and `options` of `FieldAgent`.
     """
 
     def __init__(
@@ -34,49 +43,71 @@ class Course:
         fields: Sequence[Field],
         counts: Mapping[str, Any],
         full: Qualities,
+        budgets: Sequence[Budget],
         iterations: int,
         seed: int,
+        low: int,
+        penalty: float | None,
         **options: Any,
     ) -> None:
+        super().__init__()
+        self._fields, self._counts, self._full = fields, counts, full
+        self._low = low
         self._agents = [
-            FieldAgent(f, counts[f.name], full[f.name], seed=seed + place, **options)
+            FieldAgent(
+                f, counts[f.name], full[f.name], low, seed=seed + place, **options
+            )
             for place, f in enumerate(fields)
         ]
+        self._budgets = budgets
         self._iterations = iterations
-        self._next: DimensionPlan | None = None
-        self.qualities: list[float] = []
+        self._adapts = penalty is None
+        first = FIRST_PENALTY if penalty is None else penalty
+        self._penalties = dict.fromkeys(set(budgets), first)
+        self._wished: list[np.ndarray] = []
 
-    def propose(self) -> DimensionPlan:
-        """The sizes of the next step; the same until it is observed."""
-        if self._next is None:
-            if len(self.qualities) % self._iterations == 0:
-                for agent in self._agents:
-                    agent.start_episode()
-            plans = (RowPlan(agent.field, agent.propose()) for agent in self._agents)
-            self._next = DimensionPlan(tuple(plans))
-        return self._next
+    def _sizes(self) -> DimensionPlan:
+        place = len(self.qualities) % self._iterations
+        if place == 0:
+            for agent in self._agents:
+                agent.start_episode()
+        # The last step of an episode shows what was learned.
+        explore = 1 - (place + 1) / self._iterations
+        wished = [agent.propose(explore) for agent in self._agents]
+        self._wished = wished
+        return scaled_rows(
+            self._fields,
+            lambda x: [np.exp(x) * wish for wish in wished],
+            self._budget,
+            self._low,
+        )
 
-    def observe(self, sizes: DimensionPlan, qualities: Qualities) -> None:
-        """Lets the agents learn from a step, and notes its mean quality.
+    @property
+    def _budget(self) -> Budget:
+        return self._budgets[len(self.qualities)]
 
-        Raises:
-            DataError: If a quality is not finite or below 0.
-        """
-        # Draws what was drawn when the step was proposed.
-        self.propose()
-        ratios = [
-            agent.observe(tried, qualities[agent.field.name])
-            for agent, tried in zip(self._agents, sizes_in(sizes), strict=True)
-        ]
-        joined = np.concatenate(ratios)
-        self.qualities.append(float(joined.mean()) if joined.size else 1.0)
-        self._next = None
+    def _learn(self, sizes: DimensionPlan, qualities: Qualities) -> float:
+        tried, budget = sizes_in(sizes), self._budget
+        self._adapt(tried, budget)
+        for agent, of_field in zip(self._agents, tried, strict=True):
+            name = agent.field.name
+            agent.observe(of_field, qualities[name], self._penalties[budget])
+        self.figures.append(self._figures(budget))
+        return mean_ratio(qualities, self._full, self._counts)
 
+    def _adapt(self, tried: Sequence[np.ndarray], budget: Budget) -> None:
+        """Raises the price where wishes exceed the budget, or lowers it."""
+        if self._adapts and not any(agent.is_random for agent in self._agents):
+            pairs = zip(self._wished, tried, strict=True)
+            held = sum(float(sizes[wish > 0].sum()) for wish, sizes in pairs)
+            wished = sum(float(wish.sum()) for wish in self._wished)
+            change = np.sqrt(wished / max(held, 1))
+            factor = np.clip(change, 1 / MOST_CHANGE, MOST_CHANGE)
+            self._penalties[budget] *= float(factor)
 
-def sizes_in(plan: DimensionPlan) -> list[np.ndarray]:
-    """The sizes of all ids, one array a table, of a plan that `Course` proposed."""
-    sizes = []
-    for kept in plan:
-        assert isinstance(kept, RowPlan)
-        sizes.append(np.asarray(kept.sizes))
-    return sizes
+    def _figures(self, budget: Budget) -> dict[str, float]:
+        found = {"penalty": self._penalties[budget]}
+        for agent in self._agents:
+            for name, value in agent.figures.items():
+                found[f"{name}/{agent.field.name}"] = value
+        return found

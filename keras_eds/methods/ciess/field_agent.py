@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +26,23 @@ PAPERS_WIDTH = 128
 class FieldAgent:
     """Proposes sizes for the ids of a field, all at once, and learns from quality.
 
-    Only ids of the training data have sizes to choose; the others, padding too,
-    stay at `low`. An id without validation examples is given a size by the policy
-    that the others taught, and its state holds their mean quality.
+    Only ids of the training data have sizes to choose, not padding nor the others.
+    An id without validation examples is given a size by the policy that the others
+    taught, and its state holds their mean quality.
 
     Args:
         field: The table.
         counts: How often each id occurs in the training data, `(input_dim,)`.
         full: The quality of its ids in the full-size model.
         low: Least size. A field that is no wider has no sizes to choose.
-        penalty: lambda of `Reward`.
+        reward: `"ratio"` or `"metric"`, the quality of `Reward`.
+        relative: Whether qualities are seen less their mean in a step, and weighed
+            by the examples that they rest on; frequencies are then logarithms.
         options: Of `Agent`, see `agent_options`.
         seed: Of the agent.
+
+    Attributes:
+        figures: Of the last step: mean quality and reward, and the losses.
     """
 
     def __init__(
@@ -45,7 +51,8 @@ class FieldAgent:
         counts: Any,
         full: IdQuality,
         low: int,
-        penalty: float,
+        reward: Literal["ratio", "metric"],
+        relative: bool,
         options: Mapping[str, Any],
         seed: int,
     ) -> None:
@@ -55,12 +62,16 @@ class FieldAgent:
         if field.output_dim <= low:
             self._seen = self._seen[:0]
         self._full = full
+        self._relative = relative
+        self.figures: dict[str, float] = {}
         if self._seen.size:
             high = field.output_dim
             chosen = agent_options(high, options)
             self._agent = Agent(low=low, high=high, seed=seed, **chosen)
-            self._states = SizeStates(np.asarray(counts)[self._seen], low, high)
-            self._reward = Reward(high, penalty)
+            often = np.asarray(counts)[self._seen]
+            often = np.log1p(often) if relative else often
+            self._states = SizeStates(often, low, high)
+            self._reward = Reward(high, quality=reward)
             self._now = self._states.first()
 
     def start_episode(self) -> None:
@@ -69,49 +80,73 @@ class FieldAgent:
             self._agent.start_episode()
             self._now = self._states.first()
 
-    def propose(self) -> Ints:
-        """A size for each id, of shape `(input_dim,)`."""
-        sizes = np.full(self.field.input_dim, self._low, np.int32)
+    @property
+    def is_random(self) -> bool:
+        """Whether sizes are still drawn evenly."""
+        return bool(self._seen.size) and self._agent.is_random
+
+    def propose(self, explore: float) -> Ints:
+        """A wish for each id, of shape `(input_dim,)`; 0 where nothing is known.
+
+        Args:
+            explore: What the noise is multiplied by.
+        """
+        sizes = np.zeros(self.field.input_dim, np.int32)
         if self._seen.size:
-            sizes[self._seen] = self._agent.propose(self._now)
+            sizes[self._seen] = self._agent.propose(self._now, explore)
         return sizes
 
-    def observe(self, sizes: Any, quality: IdQuality) -> Floats:
+    def observe(self, sizes: Any, quality: IdQuality, penalty: float) -> None:
         """Learns what came of sizes.
 
         Args:
             sizes: Shape `(input_dim,)`.
             quality: Of its ids under these sizes.
-
-        Returns:
-            The quality of each id that was measured, by that of the full model.
+            penalty: lambda of `Reward`, also for all that was seen before.
 
         Raises:
             DataError: If a score is not finite or below 0.
         """
-        seen = self._seen
+        seen, self.figures = self._seen, {}
         if not seen.size:
-            return np.zeros(0)
+            return
         both = np.minimum(quality.examples, self._full.examples)
         known = both[seen] > 0
         ratio = quality_of(quality.score[seen], self._full.score[seen])
         ratio[~known] = ratio[known].mean() if known.any() else 1.0
         tried = np.asarray(sizes)[seen]
         after = self._states(tried, ratio)
+        examples = self._full.examples[seen[known]]
+        if self._relative:
+            # The mean of the known ids becomes whole quality, that of a first state.
+            after[:, -1] += 1 - _mean(ratio[known], examples)
         if known.any():
-            at = seen[known]
-            rewards = self._reward(quality.score[at], self._full.score[at], sizes[at])
-            self._agent.observe(self._now[known], tried[known], rewards, after[known])
+            at, worth = seen[known], replace(self._reward, penalty=penalty)
+            gains = worth.gains(quality.score[at], self._full.score[at])
+            if self._relative:
+                gains = (gains - _mean(gains, examples)) * examples / examples.mean()
+            losses = self._agent.observe(
+                self._now[known], tried[known], gains, after[known], worth.costs
+            )
+            rewards = gains - worth.costs(tried[known])
+            self.figures |= {
+                "quality": float(ratio[known].mean()),
+                "reward": float(rewards.mean()),
+                **losses,
+            }
         self._now = after
-        measured: Floats = ratio[known]
-        return measured
+
+
+def _mean(values: Floats, weights: Any) -> float:
+    return float(np.average(values, weights=weights)) if len(values) else 1.0
 
 
 def agent_options(width: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of `Agent`, with noise and walk as far, by the width, as in the paper.
+    """Options of `Agent` that suit some tens of short steps.
 
-    The spread of the noise is 6 of 128 sizes and the farthest step 5, but both at
-    least 1; the noise on the targets is 2, at most 5, of 128.
+    Walk and noise go as far, by the width, as in the paper: the farthest step is 5
+    of 128 sizes and the spread of the noise 6, but both at least 2; the noise on
+    the targets is 2, at most 5.
 
     Args:
         width: Of the table.
@@ -119,13 +154,21 @@ def agent_options(width: int, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     scale = width / PAPERS_WIDTH
     options: dict[str, Any] = {
-        "noise": noises.GaussianNoise(max(1.0, 6 * scale)),
-        "walk_threshold": max(1, round(5 * scale)),
+        "noise": noises.GaussianNoise(max(2.0, 6 * scale)),
+        "walk_threshold": max(2, round(5 * scale)),
+        "random_steps": 3,
+        "standardized": True,
         **given,
     }
     if "noise" in given:
         # Noise may drift: each agent has its own.
         options["noise"] = noises.from_config(given["noise"])
-    smoothing = {"policy_noise": 2 * scale, "noise_clip": 5 * scale}
-    options["td3"] = {**smoothing, **(given.get("td3") or {})}
+    options["td3"] = {
+        "policy_noise": 2 * scale,
+        "noise_clip": 5 * scale,
+        "gamma": 0.0,
+        "hidden_units": (64, 64),
+        "batch_size": 256,
+        **(given.get("td3") or {}),
+    }
     return options

@@ -73,12 +73,18 @@ class Reward:
         Raises:
             DataError: If a metric is not finite or below 0, or shapes differ.
         """
+        gained = self.gains(metric, metric_full)
+        return gained - self.costs(check_rows("sizes", sizes, rows=len(gained)))
+
+    def gains(self, metric: Any, metric_full: Any) -> Floats:
+        """What the reward is without the memory."""
         gained = quality_of(metric, metric_full)
-        if self.quality == "metric":
-            gained = np.asarray(metric, np.float64)
-        sizes = check_rows("sizes", sizes, rows=len(gained))
-        memory: Floats = ((sizes - self.free) / self.d_max) ** 2
-        return gained - self.penalty * memory
+        return gained if self.quality == "ratio" else np.asarray(metric, np.float64)
+
+    def costs(self, sizes: Any) -> Floats:
+        """What the memory of sizes takes off."""
+        share = (np.asarray(sizes, np.float64) - self.free) / self.d_max
+        return np.asarray(self.penalty * share**2)
 
 
 def quality_of(metric: Any, metric_full: Any) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -156,8 +157,11 @@ class TD3(SavedState):
         """
         self.buffer.add(states, sizes, rewards, next_states)
 
-    def update(self) -> dict[str, float]:
+    def update(self, costs: Callable[[Any], Any] | None = None) -> dict[str, float]:
         """Takes one step on sampled transitions.
+
+        Args:
+            costs: Maps sizes to what is taken off their rewards. Defaults to none.
 
         Returns:
             The losses of the networks that were trained: `"critic_loss"`, and
@@ -166,7 +170,10 @@ class TD3(SavedState):
         Raises:
             DataError: If nothing is remembered.
         """
-        return self.learn(self.buffer.sample(self.batch_size))
+        batch = self.buffer.sample(self.batch_size)
+        if costs is not None:
+            batch = batch._replace(rewards=batch.rewards - costs(batch.actions))
+        return self.learn(batch)
 
     def learn(self, batch: Transitions) -> dict[str, float]:
         """Takes one step on these transitions; returns the losses, as `update`."""
@@ -179,10 +186,13 @@ class TD3(SavedState):
             )
         }
         delayed = self.steps % self.policy_delay == 0
+        # Without a future, targets are asked nothing.
+        follows = self.gamma > 0
         if delayed:
             losses["actor_loss"] = networks.train_actor(batch.states)
-            networks.follow_actor(self.tau)
-        if delayed or not self.delay_critics:
+            if follows:
+                networks.follow_actor(self.tau)
+        if follows and (delayed or not self.delay_critics):
             networks.follow_critics(self.tau)
         return losses
 
@@ -212,6 +222,8 @@ class TD3(SavedState):
         self.networks.restore(taken_out("networks", arrays))
 
     def _targets(self, batch: Transitions) -> Floats:
+        if not self.gamma:
+            return batch.rewards.astype(np.float64)
         sizes = self.range.to_sizes(
             self.networks.actions(batch.next_states, target=True)
         )
