@@ -173,6 +173,10 @@ def _examples(data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     data = dict(data)
     leaves = keras.tree.flatten(data.get("x"))
     steps = data.pop("steps", None)
+    if any(getattr(leaf, "dtype", None) == object for leaf in leaves):
+        # Keras does not cut arrays of strings: they are one batch.
+        yield data["x"], data.get("y")
+        return
     if steps is None and leaves and all(isinstance(a, np.ndarray) for a in leaves):
         # A pass costs by the batch.
         data["batch_size"] = max(data.get("batch_size") or 32, ENOUGH_EXAMPLES)
