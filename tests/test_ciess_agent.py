@@ -132,6 +132,62 @@ def test_noise_moves_the_start_or_the_choice():
     assert (wild.min(), wild.max()) == (1, 128)
 
 
+def test_noise_is_multiplied():
+    states = np.random.default_rng(0).random((3000, 3))
+    for explore in (0.5, 0.0):
+        agent = believing(Agent(1, 128, walk_length=0, td3=TINY, seed=4), 0.0, 1.0)
+        noise = np.random.default_rng([4, 1]).normal(0, 6, 3000)
+        found = agent.propose(states, explore)
+        np.testing.assert_array_equal(found, np.rint(64.5 + explore * noise))
+
+
+def test_first_sizes_are_drawn_evenly():
+    agent = Agent(2, 9, random_steps=2, updates=1, td3=TINY)
+    states, sizes = np.random.default_rng(0).random((4000, 3)), np.full(4000, 2)
+    for _ in range(2):
+        assert agent.is_random
+        counts = np.bincount(agent.propose(states), minlength=10)
+        # Chi-square with 7 degrees of freedom: 29.9 is passed once in 10,000.
+        assert counts[:2].sum() == 0 and ((counts[2:] - 500) ** 2 / 500).sum() < 29.9
+        agent.observe(states, sizes, sizes, states)
+    assert not agent.is_random
+
+
+def test_networks_see_standardized_states():
+    random = np.random.default_rng(0)
+    before, after = (
+        random.random((50, 3)),
+        random.normal([5, 1, 0], [2, 0.01, 0], (50, 3)),
+    )
+    agent = Agent(standardized=True, updates=0, td3=TINY)
+    sizes = np.arange(50) + 1
+    agent.observe(before, sizes, sizes, after)
+    # The scale stays that of the first time.
+    agent.observe(after + 7, sizes, sizes, before)
+    middle, spread = (
+        after.mean(axis=0),
+        np.where(after.std(axis=0) == 0, 1, after.std(0)),
+    )
+    rows = agent.td3.buffer._rows[:100]
+    wanted = (np.concatenate([before, after + 7]) - middle) / spread
+    np.testing.assert_allclose(rows[:, :3], wanted, rtol=1e-5, atol=1e-6)
+    seen = []
+    agent._choose = lambda states, noise: seen.append(states) or sizes
+    agent.propose(before)
+    np.testing.assert_allclose(seen[0], (before - middle) / spread)
+
+
+def test_costs_are_taken_off_all_that_is_remembered():
+    agent, seen = Agent(updates=3, td3=TINY), []
+    states, sizes = np.random.default_rng(0).random((50, 3)), np.arange(50) + 1
+    agent.td3.learn = lambda batch: seen.append(batch) or {"critic_loss": 0.0}
+    agent.observe(states, sizes, sizes + 100, states)
+    agent.observe(states, sizes, sizes + 100, states, lambda d: 2.0 * d)
+    for number, batch in enumerate(seen):
+        costs = 2 * batch.actions * (number >= 3)
+        np.testing.assert_allclose(batch.rewards, batch.actions + 100 - costs)
+
+
 def test_blocks_of_ids_are_joined(monkeypatch):
     states = np.random.default_rng(0).random((50, 3))
     whole = Agent(td3=TINY, walk_length=0, seed=1).propose(states)
@@ -201,7 +257,8 @@ def test_restored_goes_on_bit_for_bit(tmp_path, noise):
             found.append((sizes.tolist(), agent.observe(states, sizes, sizes, states)))
         return found
 
-    whole = Agent(2, 40, noise, "choice", 3, 2, 2, 17, TINY, seed=6)
+    given = (2, 40, noise, "choice", 3, 2, 2, 17, 1, True, TINY)
+    whole = Agent(*given, seed=6)
     before = search(whole, 2)
     whole.save(tmp_path / "agent")
     keras.utils.set_random_seed(99)
@@ -212,7 +269,7 @@ def test_restored_goes_on_bit_for_bit(tmp_path, noise):
     keras.backend.clear_session()
     assert search(restored, 3) == after
     if isinstance(noise, str):
-        same = Agent(2, 40, noise, "choice", 3, 2, 2, 17, TINY, seed=6)
+        same = Agent(*given, seed=6)
         assert search(same, 2) == before
         with pytest.raises(PlanError, match="ciess-agent file"):
             whole.td3.save(tmp_path / "td3")
@@ -227,6 +284,8 @@ def test_bad_agents_are_refused():
         ({"walk_length": -1}, "walk_length"),
         ({"updates": -1}, "updates"),
         ({"remembered": 0}, "remembered"),
+        ({"random_steps": -1}, "random_steps"),
+        ({"standardized": "yes"}, "standardized"),
         ({"seed": 1.5}, "seed"),
         ({"high": 1}, "high"),
     ]:
