@@ -173,7 +173,7 @@ def _examples(data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     data = dict(data)
     leaves = keras.tree.flatten(data.get("x"))
     steps = data.pop("steps", None)
-    if any(getattr(leaf, "dtype", None) == object for leaf in leaves):
+    if any(isinstance(a, np.ndarray) and a.dtype.kind == "O" for a in leaves):
         # Keras does not cut arrays of strings: they are one batch.
         yield data["x"], data.get("y")
         return

@@ -27,7 +27,7 @@ class Slot(TFRSLayer):
         self.built = True
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.used and tf.executing_eagerly():
+        if tf.executing_eagerly():
             _check_range(self.layer, inputs)
         self.used = True
         return super().call(inputs, *args, **kwargs)
