@@ -127,7 +127,7 @@ def test_losses_that_are_not_of_examples(tmp_path):
         def compute_loss(self, features, training=False):
             return tf.reduce_mean(super().compute_loss(features))
 
-    method = keras_eds.methods.CIESS(episodes=1, iterations=1)
+    method = keras_eds.methods.CIESS(episodes=1, iterations=1, top=1)
     found = keras_eds.EDSSearch(
         compiled(Summed(), eager=True), 0.5, method=method, directory=tmp_path
     )
