@@ -187,11 +187,12 @@ class TwinMasks(keras.layers.Layer):
         alpha = features[:, NUM_FEATURES:]
         logits = self.mlps(features[:, :NUM_FEATURES], alpha) / self.temperature
         sizes = np.arange(len(self._matrix), dtype="float32")
-        logits = logits - ops.expand_dims(self.price, -1) * sizes
-        # Group 0 has the least size, whatever the twins say.
-        others = np.zeros(logits.shape, "float32")
-        others[0, 1:] = -1e30
-        return ops.add(logits, others)
+        logits = logits - ops.multiply(ops.expand_dims(self.price, -1), sizes)
+        # Group 0 has the least size, whatever the twins say, and teaches them nothing.
+        least = np.full(logits.shape, -1e30, "float32")
+        least[:, 0] = 0.0
+        others = ops.convert_to_tensor(np.arange(self.groups)[:, None] > 0)
+        return ops.where(others, logits, ops.convert_to_tensor(least))
 
     def _expected_size(self, soft: Any) -> Any:
         return ops.sum(self.group_share * ops.sum(soft, axis=-1))
