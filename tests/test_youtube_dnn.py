@@ -108,7 +108,7 @@ def test_learns_groups_and_is_searched_and_saved(softmax, tmp_path):
         loss = SampledSoftmaxLoss()
         data = Histories(pairs, length=3, batch_size=60, negatives=4)
     model.compile(keras.optimizers.Adam(0.02), loss)
-    model.fit(data, epochs=25, verbose=0)
+    model.fit(data, epochs=60, verbose=0)
     search = keras_eds.EDSSearch(
         model, 0.5, method="sseds", seed=0, directory=tmp_path, project_name="s"
     )
