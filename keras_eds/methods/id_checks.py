@@ -1,4 +1,4 @@
-"""Refuses values that an agent cannot learn from."""
+"""Refuses values for ids that nothing can be learned from."""
 
 from __future__ import annotations
 

@@ -8,16 +8,16 @@ from typing import Any
 from keras_eds.budget import Budget
 from keras_eds.id_quality import Qualities
 from keras_eds.methods.base import SearchState, WarmStart
+from keras_eds.methods.quality_ratio import mean_ratio
 from keras_eds.methods.random_row_sizes import sorted_draws
 from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import check_count
 from keras_eds.methods.size_steps import (
     Basis,
-    Course,
     SizeSteps,
     counts_of,
-    mean_ratio,
 )
+from keras_eds.methods.step_course import Course
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +14,10 @@ from keras_eds.field_plan import FieldPlan
 from keras_eds.id_quality import Qualities
 from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import Outcome, Proposal, SearchState, Wait, WarmStart
-from keras_eds.methods.ciess.reward import quality_of
 from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
 from keras_eds.methods.sseds import measurements_of
+from keras_eds.methods.step_course import Course
 from keras_eds.plan import DimensionPlan
 from keras_eds.row_plan import RowPlan
 from keras_eds.surgery.small_layer import Alignment
@@ -28,43 +28,6 @@ LEAST_FOR_STEPS = 2.0
 PROBE = {"data": "validation", "counts": True, "quality": True}
 
 Basis = Literal["principal", "columns"]
-
-
-class Course(ABC):
-    """The steps of a search, in order: sizes, and how ids fared under them.
-
-    Attributes:
-        qualities: The mean quality of each step that was observed.
-        figures: What else is known of each step, by name.
-    """
-
-    def __init__(self) -> None:
-        self.qualities: list[float] = []
-        self.figures: list[dict[str, float]] = []
-        self._next: DimensionPlan | None = None
-
-    def propose(self) -> DimensionPlan:
-        """The sizes of the next step; the same until it is observed."""
-        if self._next is None:
-            self._next = self._sizes()
-        return self._next
-
-    def observe(self, sizes: DimensionPlan, qualities: Qualities) -> None:
-        """Learns from a step, and notes its mean quality.
-
-        Raises:
-            DataError: If a quality is not finite or below 0.
-        """
-        # Draws what was drawn when the step was proposed.
-        self.propose()
-        self.qualities.append(self._learn(sizes, qualities))
-        self._next = None
-
-    @abstractmethod
-    def _sizes(self) -> DimensionPlan: ...
-
-    @abstractmethod
-    def _learn(self, sizes: DimensionPlan, qualities: Qualities) -> float: ...
 
 
 class SizeSteps(SingleShot):
@@ -303,22 +266,3 @@ def _seen(state: SearchState) -> list[DimensionPlan]:
             "not begun. Call search(...) first."
         )
     return plans
-
-
-def mean_ratio(
-    qualities: Qualities, full: Qualities, counts: Mapping[str, np.ndarray]
-) -> float:
-    """Mean of `min(quality / quality_full, 1)` over all ids that were measured.
-
-    Each id counts as often as there are examples that carry it.
-    """
-    ratios, weights = [], []
-    for name, found in qualities.items():
-        examples = np.minimum(found.examples, full[name].examples)
-        known = examples * counts[name] > 0
-        ratios.append(quality_of(found.score[known], full[name].score[known]))
-        weights.append(examples[known])
-    joined = np.concatenate(ratios)
-    if not joined.size:
-        return 1.0
-    return float(np.average(joined, weights=np.concatenate(weights)))

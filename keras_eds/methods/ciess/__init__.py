@@ -12,10 +12,11 @@ from keras_eds.methods.ciess.noise import (
     UniformNoise,
 )
 from keras_eds.methods.ciess.random_walk import RandomWalk
-from keras_eds.methods.ciess.reward import Reward, quality_of
+from keras_eds.methods.ciess.reward import Reward
 from keras_eds.methods.ciess.size_range import SizeRange
 from keras_eds.methods.ciess.size_states import SizeStates
 from keras_eds.methods.ciess.td3 import TD3
+from keras_eds.methods.quality_ratio import quality_of
 
 __all__ = [
     "Agent",

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from keras_eds.layers.masked_twin_checks import check_integer
 from keras_eds.methods.ciess import noise as noises
-from keras_eds.methods.ciess.checks import check_rows
 from keras_eds.methods.ciess.random_walk import RandomWalk
 from keras_eds.methods.ciess.saved_state import (
     Arrays,
@@ -21,6 +20,7 @@ from keras_eds.methods.ciess.saved_state import (
     taken_out,
 )
 from keras_eds.methods.ciess.td3 import TD3
+from keras_eds.methods.id_checks import check_rows
 from keras_eds.methods.single_shot import check_choice
 
 Ints = npt.NDArray[np.int32]

@@ -11,8 +11,10 @@ from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.methods.ciess.field_agent import FieldAgent
+from keras_eds.methods.quality_ratio import mean_ratio
 from keras_eds.methods.scaled_rows import scaled_rows
-from keras_eds.methods.size_steps import Course, mean_ratio, sizes_in
+from keras_eds.methods.size_steps import sizes_in
+from keras_eds.methods.step_course import Course
 from keras_eds.plan import DimensionPlan
 
 FIRST_PENALTY = 0.4

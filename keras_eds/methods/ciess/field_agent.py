@@ -13,8 +13,9 @@ from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality
 from keras_eds.methods.ciess import noise as noises
 from keras_eds.methods.ciess.agent import Agent
-from keras_eds.methods.ciess.reward import Reward, quality_of
+from keras_eds.methods.ciess.reward import Reward
 from keras_eds.methods.ciess.size_states import SizeStates
+from keras_eds.methods.quality_ratio import quality_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]

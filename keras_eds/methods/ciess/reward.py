@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.errors import DataError
 from keras_eds.layers.masked_twin_checks import check_integer, check_number
-from keras_eds.methods.ciess.checks import check_metric, check_rows
+from keras_eds.methods.id_checks import check_rows
+from keras_eds.methods.quality_ratio import quality_of
 from keras_eds.methods.single_shot import check_choice
 
 Floats = npt.NDArray[np.float64]
@@ -85,30 +85,3 @@ class Reward:
         """What the memory of sizes takes off."""
         share = (np.asarray(sizes, np.float64) - self.free) / self.d_max
         return np.asarray(self.penalty * share**2)
-
-
-def quality_of(metric: Any, metric_full: Any) -> Floats:
-    """`min(metric / metric_full, 1)`, and 1 where `metric_full` is 0.
-
-    Args:
-        metric: Shape `(ids,)`, at least 0, higher is better.
-        metric_full: The same of the full-size model.
-
-    Raises:
-        DataError: If a metric is not finite or below 0, or shapes differ.
-
-    Example:
-
-    >>> quality_of([0.1, 0.3, 0.0], [0.2, 0.2, 0.0])
-    array([0.5, 1. , 1. ])
-    """
-    now = check_metric("metric", metric)
-    full = check_metric("metric_full", metric_full)
-    if now.shape != full.shape:
-        raise DataError(
-            f"`metric` and `metric_full` must have one shape. Received: {now.shape} "
-            f"and {full.shape}. Measure the same ids with both models."
-        )
-    # Divided only where it gives less than 1: no 0 and no overflow.
-    below = now < full
-    return np.where(below, now / np.where(below, full, 1.0), 1.0)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from keras_eds.layers.masked_twin_checks import check_integer, check_number
 from keras_eds.methods.ciess.actor_critic import ActorCritic
-from keras_eds.methods.ciess.checks import check_rows, check_share
 from keras_eds.methods.ciess.replay_buffer import ReplayBuffer, Transitions
 from keras_eds.methods.ciess.saved_state import (
     Arrays,
@@ -22,6 +21,7 @@ from keras_eds.methods.ciess.saved_state import (
     taken_out,
 )
 from keras_eds.methods.ciess.size_range import SizeRange
+from keras_eds.methods.id_checks import check_rows, check_share
 
 Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
