@@ -159,7 +159,7 @@ def test_expected_bytes_come_down_to_the_smallest_budget(tmp_path):
     Seen.epochs = []
     stop = keras.callbacks.EarlyStopping("loss", patience=0, mode="max")
     result = search(tmp_path, build, [0.4, 0.2], method=AMTL(epochs=12, min_size=1))
-    result.search(*data(2048), epochs=1, batch_size=32, verbose=0,
+    result.search(*data(512), epochs=1, batch_size=32, verbose=0,
                   validation_data=data(128, 1), callbacks=[Seen(), stop])  # fmt: skip
     learning = [logs for logs in Seen.epochs if "expected_bytes" in logs]
     assert len(learning) == 12

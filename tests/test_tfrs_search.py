@@ -253,6 +253,15 @@ def test_a_killed_search_goes_on_in_another_process(tmp_path):
     )
     done = [r.stage for r in resumed.results()]
     assert done == ["pretrain", "probe"]
+    again = keras_eds.EDSSearch(
+        compiled(RatingsModel(), eager=True),
+        0.4,
+        directory=tmp_path / "whole",
+        project_name="p",
+        seed=1,
+    )
+    with pytest.raises(keras_eds.errors.ProjectError, match=r"Call search\(ds\)"):
+        again.get_best_models()
     options = {"validation_data": ratings(seed=1), "epochs": 2, "verbose": 0}
     resumed.search(ratings(), **options)
     stages = [r.stage for r in resumed.results()]

@@ -11,6 +11,7 @@ import keras
 import keras_tuner
 
 from keras_eds.budget import Budget
+from keras_eds.errors import ProjectError
 from keras_eds.methods import Proposal
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import find_fields, keras_private, use_sparse_lookups
@@ -116,11 +117,18 @@ class EDSHyperModel(keras_tuner.HyperModel):
         """The small model that a trial has left in its folder, compiled.
 
         Raises:
-            ProjectError: If its file is missing or damaged.
+            ProjectError: If its file is missing or damaged, or it cannot be built
+                again before a batch of data is known.
         """
         files = TrialFiles(folder)
         if self.source.loads_from_file:
             return self.source.load(files.model)
+        if self.sample is None and self.source.needs_sample:
+            raise ProjectError(
+                "A small model must be built on a batch before its weights are loaded. "
+                "Received: no data in this process. Call search(ds) with the data of "
+                "this search first; what has ended is not run again."
+            )
         model = self._small_model(read_proposal(hp, folder), files)
         load_weights(model, files.checkpoint)
         return self.source.result(model)

@@ -144,6 +144,11 @@ class ModelSource:
         unsafe = any(isinstance(layer, keras.layers.Lambda) for layer in layers)
         return not unsafe and not self._compiles_itself
 
+    @property
+    def needs_sample(self) -> bool:
+        """Whether a new model is complete only after it has seen a batch."""
+        return not self.example.built
+
     def load(self, path: Path) -> keras.Model:
         """Loads a saved result, compiled.
 

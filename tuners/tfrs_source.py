@@ -34,7 +34,6 @@ class TFRSSource(ModelSource):
         _check_tfrs(template)
         self._builder: Builder | None = None if model is template else model
         self._template = template
-        self._sample: Any = None
         self.example = self.new()
 
     @property
@@ -46,6 +45,11 @@ class TFRSSource(ModelSource):
     def loads_from_file(self) -> bool:
         """No file rebuilds a TFRS model: a result is the user's with small tables."""
         return False
+
+    @property
+    def needs_sample(self) -> bool:
+        """Its variables are known once its loss has been computed."""
+        return True
 
     def new(self, sample: Any = None) -> SearchableTFRS:
         """A model like the user's, complete where a sample is known."""
