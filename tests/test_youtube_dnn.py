@@ -108,11 +108,11 @@ def test_learns_groups_and_is_searched_and_saved(softmax, tmp_path):
         loss = SampledSoftmaxLoss()
         data = Histories(pairs, length=3, batch_size=60, negatives=4)
     model.compile(keras.optimizers.Adam(0.02), loss)
-    model.fit(data, epochs=60, verbose=0)
+    model.fit(data, epochs=40, verbose=0)
     search = keras_eds.EDSSearch(
-        model, 0.5, method="sseds", seed=0, directory=tmp_path, project_name="s"
+        model, 0.7, method="sseds", seed=0, directory=tmp_path, project_name="s"
     )
-    search.search(data, validation_data=data, epochs=2, verbose=0)
+    search.search(data, validation_data=data, epochs=10, verbose=0)
     small = search.get_best_models()[0]
     small.save(tmp_path / "small.keras")
     again = keras.saving.load_model(tmp_path / "small.keras")
