@@ -89,6 +89,10 @@ def test_small_model_is_the_masked_one_and_trains(kind, variant, folder):
         return
     values = [state_of_layer(table) for table in tables]
     small.train_on_batch(x, y)
+    norm = keras.layers.BatchNormalization
+    normed = any(isinstance(layer, norm) for layer in all_layers(small))
+    # The normalization of a batch takes away what all its examples have in common.
+    still = variant == "dropped" and normed
     for table, old in zip(tables, values, strict=True):
         moved = {
             name: np.abs(value - old[name]).max() > 1e-4
@@ -100,7 +104,7 @@ def test_small_model_is_the_masked_one_and_trains(kind, variant, folder):
             variant == "dropped"
         )
         for name in ("projection", "constant"):
-            assert moved.get(name, True), name
+            assert moved.get(name, True) or still, name
         # Where rows are, and how long, is not learned.
         assert not moved.get("positions") and not moved.get("reaching")
     assert_same_state(before, state_of(model))
