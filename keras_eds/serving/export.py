@@ -12,7 +12,7 @@ import keras
 from keras_eds.backend.block_lookup import portable_lookups
 from keras_eds.errors import ExportError
 from keras_eds.serving.destination import check_free, written_whole
-from keras_eds.serving.quantize import check_mode, quantize_tables
+from keras_eds.serving.quantize import quantize_tables
 
 Format = Literal["tf_saved_model", "litert", "onnx"]
 FORMATS = ("tf_saved_model", "litert", "onnx")
@@ -98,7 +98,11 @@ def _check(format: str, quantize: str | None) -> None:
             f"`format` must be one of {FORMATS}. Received: format={format!r}. "
             "Choose one of these."
         )
-    check_mode(quantize)
+    if quantize not in (None, "int8"):
+        raise ValueError(
+            f"`quantize` must be None or 'int8'. Received: quantize={quantize!r}. "
+            "Other modes are those of keras.Model.quantize."
+        )
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "`export` must run on the TensorFlow backend, whose graph all formats "

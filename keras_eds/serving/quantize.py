@@ -8,6 +8,7 @@ from keras_eds.errors import FieldError
 from keras_eds.layers.int8_tables import Int8Tables
 from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.surgery import keras_private
+from keras_eds.surgery.compact_model import make_compact
 from keras_eds.surgery.copying import compile_result, copy_model
 
 
@@ -37,23 +38,23 @@ def quantize_tables(model: keras.Model, mode: str = "int8") -> keras.Model:
     >>> keras_eds.quantize_tables(model).layers[0].dtype_policy.name
     'int8_from_float32'
     """
-    check_mode(mode)
+    _check_mode(mode)
     _check_tables(model)
     copy = copy_model(model)
     for table in _tables(copy):
         table.quantize(mode)
+    make_compact(copy)
     keras_private.refresh(copy)
     if getattr(copy, "compiled", False):
         compile_result(copy, copy)
     return copy
 
 
-def check_mode(mode: str | None) -> None:
-    """Refuses a mode that does not exist."""
-    if mode not in (None, "int8"):
+def _check_mode(mode: str) -> None:
+    if mode != "int8":
         raise ValueError(
-            f"`quantize` must be None or 'int8'. Received: {mode!r}. Other modes "
-            "are those of keras.Model.quantize."
+            f"`mode` must be 'int8'. Received: mode={mode!r}. Other modes are those "
+            "of keras.Model.quantize."
         )
 
 

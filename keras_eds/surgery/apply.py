@@ -11,7 +11,7 @@ import numpy as np
 from keras_eds.errors import FieldError, PlanError
 from keras_eds.plan import DimensionPlan, TablePlan
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.compact_model import remember_layers
+from keras_eds.surgery.compact_model import make_compact
 from keras_eds.surgery.copying import compile_result, copy_model
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.sites import Site, all_sites, refuse_unsupported
@@ -69,7 +69,7 @@ def apply_plan(
     keras_private.refresh(model)
     if getattr(model, "compiled", False):
         compile_result(model, model)
-    remember_layers(model, [site for site, _ in changed])
+    make_compact(model)
     verify(model, pairs)
     return model
 

@@ -25,14 +25,11 @@ class Site:
     Args:
         field: Name and shape of the table.
         layer: The embedding layer.
-        rebuilt_by_graph: Whether every model around the layer is restored from
-            its graph of layers, so that a saved file names this very layer.
         called_once: Whether graphs show that a step looks up in it only once.
     """
 
     field: Field
     layer: keras.layers.Embedding
-    rebuilt_by_graph: bool
     called_once: bool
 
 
@@ -89,7 +86,7 @@ def all_sites(model: keras.Model) -> list[Site]:
             f"Received: model={model!r} of type {type(model).__name__}. "
             "Pass a keras.Model, or build one first."
         )
-    found = list(_walk(model, "", True, True, set()))
+    found = list(_walk(model, "", True, set()))
     if not found:
         raise FieldError(
             "`model` must have an embedding table (keras.layers.Embedding or "
@@ -101,10 +98,9 @@ def all_sites(model: keras.Model) -> list[Site]:
 
 
 def _walk(
-    parent: keras.layers.Layer, prefix: str, by_graph: bool, once: bool, seen: set[int]
+    parent: keras.layers.Layer, prefix: str, once: bool, seen: set[int]
 ) -> Iterator[Site]:
-    by_graph = by_graph and _is_plain_graph(parent)
-    names = {} if _is_graph(parent) else _attribute_names(parent)
+    names = {} if is_graph(parent) else _attribute_names(parent)
     taken: set[str] = set()
     for child in keras_private.child_layers(parent):
         if id(child) in seen:
@@ -113,21 +109,17 @@ def _walk(
         name = _distinct(names.get(id(child), child.name), taken)
         child_once = once and keras_private.call_sites(child) == 1
         if isinstance(child, keras.layers.Embedding):
-            yield Site(_field(child, prefix + name), child, by_graph, child_once)
+            yield Site(_field(child, prefix + name), child, child_once)
         else:
-            yield from _walk(child, f"{prefix}{name}/", by_graph, child_once, seen)
+            yield from _walk(child, f"{prefix}{name}/", child_once, seen)
 
 
-def _is_graph(layer: keras.layers.Layer) -> bool:
+def is_graph(layer: keras.layers.Layer) -> bool:
+    """Whether the layer is a model made of a graph of layers."""
     functional = getattr(layer, "inputs", None) is not None
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and functional
     )
-
-
-def _is_plain_graph(layer: keras.layers.Layer) -> bool:
-    # A Functional subclass with an `__init__` of its own is rebuilt by that.
-    return _is_graph(layer) and type(layer).__module__.startswith("keras.")
 
 
 def _attribute_names(layer: keras.layers.Layer) -> dict[int, str]:
