@@ -96,6 +96,36 @@ def test_exact_index_finds_the_largest_inner_products(make, k):
     check(arrays(ExactIndex.of(source, k)(queries)), wide, queries, k)
 
 
+def half_by_field():
+    layer = PrunedFieldEmbedding(ITEMS, WIDTH, WIDTH, dtype="bfloat16")
+    layer.build()
+    return layer
+
+
+def half_by_row():
+    return RowSizedEmbedding.from_dense(TABLE, SIZES, dtype="bfloat16")
+
+
+def half():
+    layer = keras.layers.Embedding(ITEMS, WIDTH, dtype="bfloat16")
+    layer.build()
+    return layer
+
+
+@pytest.mark.parametrize("make", [half, half_by_field, half_by_row])
+@pytest.mark.parametrize("kind", [ExactIndex, FaissIndex])
+def test_half_precision_tables_are_searched(make, kind):
+    layer = make()
+    wide = ops.convert_to_numpy(ops.cast(layer(np.arange(ITEMS)), "float32"))
+    queries = queries_for(wide)
+    if kind is ExactIndex:
+        found = arrays(ExactIndex.of(layer, 5)(queries))
+    else:
+        pytest.importorskip("faiss")
+        found = FaissIndex(layer, "Flat").search(queries, 5)
+    check(found, wide, queries, 5)
+
+
 @pytest.mark.parametrize("make", [by_field, by_row, rotated])
 def test_exact_index_agrees_with_keras_rs_on_wide_vectors(make):
     keras_rs = pytest.importorskip("keras_rs")

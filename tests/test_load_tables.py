@@ -60,6 +60,79 @@ def test_models_that_share_nothing_or_are_not_built():
         )
 
 
+def cut():
+    model = build()
+    kept = [f for f in keras_eds.find_fields(model) if f.name == "item_table"]
+    plan = keras_eds.DimensionPlan.of_sizes(kept, {"item_table": 2})
+    return keras_eds.apply_plan(model, plan)
+
+
+def with_lora():
+    model = build()
+    model.get_layer("item_table").enable_lora(2)
+    return model
+
+
+def quantized():
+    return keras_eds.quantize_tables(build())
+
+
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (cut, "is cut .PrunedFieldEmbedding"),
+        (quantized, "is quantized .int8"),
+        (with_lora, "has LoRA enabled"),
+    ],
+)
+def test_tables_that_are_not_plain_are_neither_read_nor_written(make, state):
+    changed, model = make(), build()
+    before = changed.get_weights(), model.get_weights()
+    with pytest.raises(FieldError, match=f"`source` must have plain.* {state}"):
+        keras_eds.load_tables(model, changed)
+    values = {"item_table": np.ones((ITEMS, WIDTH))}
+    for source in (model, values):
+        with pytest.raises(FieldError, match=f"`model` must have plain.* {state}"):
+            keras_eds.load_tables(changed, source)
+    after = changed.get_weights(), model.get_weights()
+    for old, new in zip(sum(before, []), sum(after, []), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def one_table(dtype):
+    ids = keras.Input((), dtype="int32")
+    return keras.Model(ids, keras.layers.Embedding(9, 4, name="t", dtype=dtype)(ids))
+
+
+def test_half_precision_tables_are_loaded():
+    values = np.arange(36.0).reshape(9, 4) / 4  # exact in 8 bits
+    one, other = one_table("bfloat16"), one_table("bfloat16")
+    keras_eds.load_tables(one, {"t": values})
+    keras_eds.load_tables(other, one)
+    rows = ops.convert_to_numpy(ops.cast(other(np.arange(9)), "float32"))
+    np.testing.assert_array_equal(rows, values)
+
+
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 1e300), ("float16", 1e5)])
+def test_values_too_large_for_the_table_are_refused(dtype, large):
+    values = np.full((9, 4), large)
+    with pytest.raises(FieldError, match=f"36 values that are not, as {dtype}"):
+        keras_eds.load_tables(one_table(dtype), {"t": values})
+
+
+@pytest.mark.parametrize(
+    ("source", "ids", "message"),
+    [
+        ("fm.keras", None, "`source` must be a mapping or a model.*'fm.keras'"),
+        ({"t": {"a": np.ones(4)}}, ["t"], "`ids` must be a mapping.*list"),
+        ({"t": {"a": np.ones(4)}}, {"t": ["a"]}, r"`ids\['t'\]` must be a mapping"),
+    ],
+)
+def test_what_is_no_mapping_is_named(source, ids, message):
+    with pytest.raises(FieldError, match=message):
+        keras_eds.load_tables(one_table("float32"), source, ids)
+
+
 def test_a_search_starts_from_loaded_tables(tmp_path):
     vectors = np.random.default_rng(1).normal(size=(USERS, WIDTH)).astype("float32")
     model = keras_eds.load_tables(build(), {"user_table": vectors})

@@ -60,7 +60,7 @@ def item_vectors(source: Any) -> ItemVectors:
     elif isinstance(source, PrunedFieldEmbedding):
         vectors = _of_field(source)
     elif isinstance(source, keras.layers.Embedding):
-        vectors = _of_array(_numpy(source.embeddings))
+        vectors = _of_array(_floats(source.embeddings))
     else:
         vectors = _of_array(np.asarray(source))
     for array in (*vectors.blocks, vectors.projection, vectors.constant):
@@ -85,7 +85,7 @@ def _of_array(array: npt.NDArray[Any]) -> ItemVectors:
 
 
 def _of_field(layer: PrunedFieldEmbedding) -> ItemVectors:
-    blocks = [] if layer.embeddings is None else [_numpy(layer.embeddings)]
+    blocks = [] if layer.embeddings is None else [_floats(layer.embeddings)]
     return ItemVectors(
         blocks,
         None,
@@ -104,7 +104,7 @@ def _of_rows(layer: RowSizedEmbedding) -> ItemVectors:
     firsts = starts(layer.blocks)
     blocks = [
         # Without the row that stands in for items of other blocks.
-        _numpy(table)[: stop - start]
+        _floats(table)[: stop - start]
         for table, start, stop in zip(
             layer.embeddings, firsts[:-1], firsts[1:], strict=True
         )
@@ -140,8 +140,13 @@ def _numpy(variable: Any) -> npt.NDArray[Any]:
     return np.asarray(ops.convert_to_numpy(variable))
 
 
+def _floats(variable: Any) -> Floats:
+    # NumPy takes bfloat16 for no number.
+    return _numpy(variable).astype(np.float32)
+
+
 def _optional(variable: Any) -> Floats | None:
-    return None if variable is None else _numpy(variable).astype(np.float32)
+    return None if variable is None else _floats(variable)
 
 
 def check_k(k: Any, num_items: int) -> int:

@@ -11,9 +11,9 @@ from keras import ops
 
 from keras_eds.errors import FieldError
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.sites import all_sites
+from keras_eds.surgery.sites import all_tables
 
-Tables = Mapping[str, keras.layers.Embedding]
+Tables = Mapping[str, keras.layers.Layer]
 
 
 def load_tables(
@@ -42,9 +42,9 @@ def load_tables(
         `model`.
 
     Raises:
-        FieldError: If a table is not there or not built, values have another shape
-            or are not finite, a token has no vector or no possible id, or no names
-            are shared.
+        FieldError: If a table is not there or not built, is cut or quantized or
+            has LoRA, values have another shape or are not finite in the table's
+            type, a token has no vector or no possible id, or no names are shared.
 
     Example:
 
@@ -59,18 +59,20 @@ def load_tables(
             "`missing` must be 'error' or 'keep'. "
             f"Received: missing={missing!r}. Choose one of these."
         )
-    ours = {site.field.name: site.layer for site in all_sites(model)}
+    ours = all_tables(model)
     if isinstance(source, keras.Model):
         source = _shared_tables(source, ours)
+    _check_mapping("source", source)
     _check_names(set(source), ours)
     ids, arrays = ids or {}, {}
+    _check_mapping("ids", ids)
     by_token = {n for n, values in source.items() if isinstance(values, Mapping)}
     _check_given_ids(by_token, set(ids))
     for name, values in source.items():
-        _check_built("model", name, ours[name])
+        _check_plain("model", name, ours[name])
         if isinstance(values, Mapping):
             values = _by_id(name, ours[name], values, ids[name], missing)
-        arrays[name] = np.asarray(values)
+        arrays[name] = _numbers(values)
         _check(name, ours[name], arrays[name])
     for name, array in arrays.items():
         keras_private.table_variable(ours[name]).assign(array)
@@ -78,26 +80,33 @@ def load_tables(
 
 
 def _shared_tables(source: keras.Model, ours: Tables) -> dict[str, np.ndarray]:
-    theirs = {site.field.name: site.layer for site in all_sites(source)}
+    theirs = all_tables(source)
     shared = [name for name in theirs if name in ours]
     _check_names(set(shared or theirs), ours)
     return {name: _values("source", name, theirs[name]) for name in shared}
 
 
-def _values(argument: str, name: str, layer: keras.layers.Embedding) -> np.ndarray:
-    _check_built(argument, name, layer)
+def _values(argument: str, name: str, layer: keras.layers.Layer) -> np.ndarray:
+    _check_plain(argument, name, layer)
     # A copy, whatever becomes of the memory of the other model.
-    return np.array(ops.convert_to_numpy(keras_private.table_variable(layer)))
+    return _numbers(np.array(ops.convert_to_numpy(keras_private.table_variable(layer))))
+
+
+def _numbers(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    # NumPy takes bfloat16 for no number.
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
 def _by_id(
     name: str,
-    layer: keras.layers.Embedding,
+    layer: keras.layers.Layer,
     vectors: Mapping[Hashable, Any],
     ids: Mapping[Hashable, int],
     missing: str,
 ) -> np.ndarray:
     """The table's values, with the vectors in the rows of their tokens' ids."""
+    _check_mapping(f"ids[{name!r}]", ids)
     _check_ids(name, layer, ids)
     without = [token for token in ids if token not in vectors]
     if len(without) == len(ids) or (without and missing == "error"):
@@ -109,7 +118,7 @@ def _by_id(
             f"Received: none for {len(without)} of {len(ids)}, such as "
             f"{without[:5]}. {remedy}."
         )
-    found = {token: np.asarray(vectors[token]) for token in ids if token in vectors}
+    found = {token: _numbers(vectors[token]) for token in ids if token in vectors}
     for token, vector in found.items():
         if vector.shape != (layer.output_dim,) or vector.dtype.kind not in "fiu":
             raise FieldError(
@@ -143,7 +152,7 @@ def _check_given_ids(by_token: set[str], given: set[str]) -> None:
 
 
 def _check_ids(
-    name: str, layer: keras.layers.Embedding, ids: Mapping[Hashable, int]
+    name: str, layer: keras.layers.Layer, ids: Mapping[Hashable, int]
 ) -> None:
     values = np.asarray(list(ids.values()))
     possible = values.size and values.dtype.kind in "iu"
@@ -162,7 +171,7 @@ def _check_ids(
         )
 
 
-def _check(name: str, layer: keras.layers.Embedding, array: np.ndarray) -> None:
+def _check(name: str, layer: keras.layers.Layer, array: np.ndarray) -> None:
     wanted = (layer.input_dim, layer.output_dim)
     if array.shape != wanted or array.dtype.kind not in "fiu":
         raise FieldError(
@@ -170,17 +179,41 @@ def _check(name: str, layer: keras.layers.Embedding, array: np.ndarray) -> None:
             f"Received: shape {array.shape}, dtype {array.dtype}. Give a row for "
             "every id, as wide as the table."
         )
-    if not np.isfinite(array).all():
+    stored = ops.cast(array, layer.variable_dtype)
+    finite = ops.convert_to_numpy(ops.isfinite(stored))
+    if not finite.all():
         raise FieldError(
             f"`source` must be finite for table {name!r}. Received: "
-            f"{int((~np.isfinite(array)).sum())} values that are not. Drop or repair "
-            "their rows."
+            f"{int((~finite).sum())} values that are not, as {layer.variable_dtype}. "
+            "Drop or repair their rows."
         )
 
 
-def _check_built(argument: str, name: str, layer: keras.layers.Embedding) -> None:
+def _check_mapping(argument: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        models = " or a model" if argument == "source" else ""
+        raise FieldError(
+            f"`{argument}` must be a mapping{models}. Received: {value!r} of type "
+            f"{type(value).__name__}. Give a dict by name, as in the example."
+        )
+
+
+def _check_plain(argument: str, name: str, layer: keras.layers.Layer) -> None:
     if not layer.built:
         raise FieldError(
             f"`{argument}` must be built. Received: table {name!r} without values. "
             "Call the model on one batch first."
+        )
+    state = None
+    if not isinstance(layer, keras.layers.Embedding):
+        state = f"is cut ({type(layer).__name__})"
+    elif layer.quantization_mode is not None:
+        state = f"is quantized ({layer.quantization_mode})"
+    elif layer.lora_enabled:
+        state = "has LoRA enabled"
+    if state is not None:
+        raise FieldError(
+            f"`{argument}` must have plain tables. Received: table {name!r}, which "
+            f"{state}. Load tables before that change, and from arrays where it has "
+            "been made."
         )

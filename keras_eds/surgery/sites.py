@@ -11,6 +11,7 @@ import keras
 
 from keras_eds.errors import FieldError
 from keras_eds.field import Field
+from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.surgery import keras_private
 
 Filters = str | Sequence[str] | Callable[[Field], bool] | None
@@ -80,13 +81,23 @@ def sites_named(model: keras.Model, names: Collection[str]) -> list[Site]:
 
 def all_sites(model: keras.Model) -> list[Site]:
     """Every table of the model, also those that cannot be searched."""
+    return _sites_of(model, (keras.layers.Embedding,))
+
+
+def all_tables(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Every table of the model by name, also those that surgery has cut."""
+    kinds = (keras.layers.Embedding, LookupLayer)
+    return {site.field.name: site.layer for site in _sites_of(model, kinds)}
+
+
+def _sites_of(model: keras.Model, kinds: tuple[type, ...]) -> list[Site]:
     if not isinstance(model, keras.Model):
         raise FieldError(
             "`model` must be a Keras model. "
             f"Received: model={model!r} of type {type(model).__name__}. "
             "Pass a keras.Model, or build one first."
         )
-    found = list(_walk(model, "", True, set()))
+    found = list(_walk(model, kinds, "", True, set()))
     if not found:
         raise FieldError(
             "`model` must have an embedding table (keras.layers.Embedding or "
@@ -98,7 +109,11 @@ def all_sites(model: keras.Model) -> list[Site]:
 
 
 def _walk(
-    parent: keras.layers.Layer, prefix: str, once: bool, seen: set[int]
+    parent: keras.layers.Layer,
+    kinds: tuple[type, ...],
+    prefix: str,
+    once: bool,
+    seen: set[int],
 ) -> Iterator[Site]:
     names = {} if is_graph(parent) else _attribute_names(parent)
     taken: set[str] = set()
@@ -108,10 +123,10 @@ def _walk(
         seen.add(id(child))
         name = _distinct(names.get(id(child), child.name), taken)
         child_once = once and keras_private.call_sites(child) == 1
-        if isinstance(child, keras.layers.Embedding):
+        if isinstance(child, kinds):
             yield Site(_field(child, prefix + name), child, child_once)
         else:
-            yield from _walk(child, f"{prefix}{name}/", child_once, seen)
+            yield from _walk(child, kinds, f"{prefix}{name}/", child_once, seen)
 
 
 def is_graph(layer: keras.layers.Layer) -> bool:
