@@ -144,8 +144,8 @@ def test_the_index_holds_what_the_table_holds(make):
     index = ExactIndex.of(source)
     values = sum(int(np.prod(v.shape)) for v in index.variables if v.dtype != "int32")
     assert values <= source.count_params()
-    most = max((v for v in index.variables), key=lambda v: int(np.prod(v.shape)))
-    assert int(np.prod(most.shape)) < ITEMS * wide.shape[1] or make is by_row
+    most = max(int(np.prod(v.shape)) for v in index.variables)
+    assert most < ITEMS * wide.shape[1]
     ids = 4 * ITEMS if index.ids is not None else 0
     assert index.num_bytes() == 4 * values + ids
 
@@ -224,6 +224,27 @@ def test_faiss_finds_nearly_all_in_a_quarter_of_the_lists():
     assert graph.num_bytes() > index.num_bytes() > 4 * source.sizes().sum()
 
 
+@pytest.mark.parametrize(
+    ("factory", "without_lists"),
+    [("PCA8,IVF40,Flat", "PCA8,Flat"), ("IVF40,Flat,RFlat", "Flat")],
+)
+def test_lists_that_are_wrapped_are_probed(factory, without_lists):
+    pytest.importorskip("faiss")
+    source, random = clusters()
+    table, queries = np.array(source(np.arange(4_000))), random.normal(size=(50, 8))
+
+    def found(name, probes=None, seed=0):
+        return FaissIndex(table, name, probes, seed).search(queries)[1]
+
+    whole = found(without_lists)
+    one, quarter, every = (
+        index_recall(found(factory, probes), whole) for probes in (1, None, 40)
+    )
+    assert one + 0.1 < quarter <= every == 1
+    assert (found(factory, 1) == found(factory, 1)).all()
+    assert (found(factory, 1) != found(factory, 1, seed=1)).any()
+
+
 def test_what_the_lists_do_not_hold_is_marked():
     pytest.importorskip("faiss")
     table = np.eye(4, dtype="float32")[np.arange(400) % 4]
@@ -275,8 +296,13 @@ def test_faiss_refuses_what_it_does_not_know():
     pytest.importorskip("faiss")
     with pytest.raises(ValueError, match="`factory`.*'Tree7'"):
         FaissIndex(np.eye(3), "Tree7")
-    with pytest.raises(ValueError, match="k=0"):
-        FaissIndex(np.eye(3), probes=0)
+    with pytest.raises(ValueError, match="`factory`.*'IVF64,Flat' for 3 items"):
+        FaissIndex(np.eye(3), "IVF64,Flat")
+    for probes in (0, 2.5, "a"):
+        with pytest.raises(ValueError, match=f"`probes` must be.*probes={probes!r}"):
+            FaissIndex(np.eye(3), probes=probes)
+    with pytest.raises(ValueError, match="`probes` must be None.*'HNSW8'"):
+        FaissIndex(np.eye(3), "HNSW8", probes=2)
 
 
 def test_a_missing_faiss_is_named(monkeypatch):

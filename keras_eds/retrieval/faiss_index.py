@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_eds.errors import DataError
+from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.retrieval.item_vectors import Floats, check_k, item_vectors
 
 Ints = npt.NDArray[np.int64]
@@ -28,14 +29,15 @@ class FaissIndex:
             `"Flat"` or `"IVF64,SQ8"`. Defaults to `None`: as many lists as the
             square root of the block's items (`"IVF..,Flat"`); `"Flat"`, which
             searches all, for blocks of fewer than 1,521 items.
-        probes: How many of a block's lists are searched. Defaults to a quarter
-            of them.
+        probes: How many of a block's lists are searched, also where `factory`
+            wraps them, as in `"PCA16,IVF64,Flat"`. Defaults to a quarter of them.
         seed: Seed of the lists' centres.
 
     Raises:
         DataError: If `source` cannot be read.
         ImportError: If FAISS is not installed: `pip install keras-eds[faiss]`.
-        ValueError: If FAISS does not know `factory`, or `probes` is not positive.
+        ValueError: If FAISS does not know `factory` or cannot fill it with a
+            block, or `probes` is not positive or there are no lists to probe.
 
     Example:
 
@@ -57,7 +59,7 @@ class FaissIndex:
     ) -> None:
         faiss = _import_faiss()
         if probes is not None:
-            check_k(probes, max(1, probes))
+            check_positive_integer("probes", probes)
         found = item_vectors(source)
         self._vectors = found._replace(blocks=[])
         self.num_items, self.query_dim = found.num_items, found.query_dim
@@ -150,19 +152,31 @@ def _build(
 ) -> Any:
     try:
         index = faiss.index_factory(block.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        # Also where something in front of the lists, or behind, wraps them.
+        lists = faiss.try_extract_index_ivf(index)
+        _check_probes(probes, factory, lists)
+        if lists is not None:
+            lists.cp.seed = seed
+        index.train(block)
+        index.add(block)
     except RuntimeError as error:
         raise ValueError(
-            "`factory` must be a description that faiss.index_factory knows. "
-            f"Received: factory={factory!r} ({error}). See FAISS's wiki, or leave it "
-            "out."
+            "`factory` must be a description that faiss.index_factory knows, for "
+            f"blocks of this size. Received: factory={factory!r} for {len(block)} "
+            f"items of width {block.shape[1]} ({error}). See FAISS's wiki, or leave "
+            "it out."
         ) from error
-    if hasattr(index, "cp"):
-        index.cp.seed = seed
-    index.train(block)
-    index.add(block)
-    if hasattr(index, "nprobe"):
-        index.nprobe = min(probes or -(-index.nlist // 4), index.nlist)
+    if lists is not None:
+        lists.nprobe = min(probes or -(-lists.nlist // 4), lists.nlist)
     return index
+
+
+def _check_probes(probes: int | None, factory: str, lists: Any) -> None:
+    if probes is not None and lists is None and factory != "Flat":
+        raise ValueError(
+            "`probes` must be None for a `factory` without lists (IVF). Received: "
+            f"probes={probes} for factory={factory!r}. Leave one of them out."
+        )
 
 
 def _import_faiss() -> Any:
