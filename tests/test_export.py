@@ -3,22 +3,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from export_setup import only_tensorflow, run, small
 
 import keras_eds
-from keras_eds.errors import ExportError
 from keras_eds.models import DeepFM, FieldSpec
 from keras_eds.serving import writers
 
 tf = pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="exports are TensorFlow's"
-)
+pytestmark = only_tensorflow
 
 IDS = 20_000
 RANDOM = np.random.default_rng(0)
@@ -52,20 +49,6 @@ def by_row():
         )
     )
     return keras_eds.apply_plan(model, plan)
-
-
-def run(path: Path, format: str, x):
-    """The outputs of a file, by what is made to run it."""
-    if format == "tf_saved_model":
-        loaded = tf.saved_model.load(str(path))
-        return loaded.serve(x).numpy()
-    if format == "onnx":
-        session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
-        return session.run(None, x)[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it names its successor
-        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
-        return next(iter(runner(**x).values()))
 
 
 def size(path: Path) -> int:
@@ -164,98 +147,6 @@ def test_a_shared_table_is_written_once(tmp_path):
         assert size(path) < IDS * 16 * 4 + 100_000
     given = run(tmp_path / "tf_saved_model", "tf_saved_model", x)
     np.testing.assert_allclose(given, model(x).numpy(), atol=1e-5)
-
-
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.table = keras.layers.Embedding(100, 6)
-        self.top = keras.layers.Dense(1)
-
-    def call(self, x):
-        return self.top(self.table(x["id"]))
-
-
-def test_subclassed_models_take_their_inputs_from_a_batch(tmp_path):
-    model, x = Subclassed(), {"id": np.arange(4, dtype="int64")}
-    model(x)
-    with pytest.raises(ValueError, match="`inputs` must be given.*Subclassed"):
-        keras_eds.export(model, tmp_path / "served")
-    assert not list(tmp_path.iterdir())
-    path = keras_eds.export(model, tmp_path / "served", inputs=x)
-    more = {"id": np.arange(9, dtype="int64")}
-    expected = keras.ops.convert_to_numpy(model(more))
-    np.testing.assert_allclose(run(path, "tf_saved_model", more), expected, atol=1e-5)
-    specs = {"id": keras.InputSpec(shape=(None,), dtype="int32")}
-    path = keras_eds.export(model, tmp_path / "lite", "litert", inputs=specs)
-    x = {"id": np.arange(4, dtype="int32")}
-    np.testing.assert_allclose(run(path, "litert", x), expected[:4], atol=1e-5)
-
-
-def small():
-    table = keras.layers.Embedding(9, 2)
-    return keras.Sequential([keras.Input((), dtype="int32"), table])
-
-
-def test_what_exists_is_replaced_only_on_demand(tmp_path):
-    first, second = small(), small()
-    path = keras_eds.export(first, tmp_path / "served")
-    with pytest.raises(FileExistsError, match="`path`.*overwrite=True"):
-        keras_eds.export(second, path)
-    ids = np.arange(3, dtype="int32")
-    np.testing.assert_array_equal(run(path, "tf_saved_model", ids), first(ids).numpy())
-    keras_eds.export(second, path, overwrite=True)
-    np.testing.assert_array_equal(run(path, "tf_saved_model", ids), second(ids).numpy())
-    file = keras_eds.export(first, tmp_path / "file", "litert")
-    keras_eds.export(second, file, "litert", overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "served"]
-
-
-def test_nothing_but_exports_is_replaced(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("long")
-    (tmp_path / "note").write_text("short")
-    for name, format, reason in (
-        ("mine", "tf_saved_model", "other things"),
-        ("mine", "litert", "is a folder"),
-        ("note", "tf_saved_model", "is a file"),
-    ):
-        with pytest.raises(FileExistsError, match=reason):
-            keras_eds.export(small(), tmp_path / name, format, overwrite=True)
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "long"
-
-
-def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
-    model, ids = small(), np.arange(3, dtype="int32")
-    path = keras_eds.export(model, tmp_path / "served")
-
-    def half(traced, signature, place):
-        place.mkdir()
-        (place / "saved_model.pb").write_text("half")
-        raise OSError("disk full")
-
-    monkeypatch.setitem(writers.WRITERS, "tf_saved_model", half)
-    for name in ("served", "other"):
-        with pytest.raises(ExportError, match="disk full"):
-            keras_eds.export(small(), tmp_path / name, overwrite=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["served"]
-    np.testing.assert_array_equal(run(path, "tf_saved_model", ids), model(ids).numpy())
-
-
-@keras.saving.register_keras_serializable("test_export")
-class Splits(keras.layers.Layer):
-    def call(self, x):
-        return tf.strings.to_number(tf.strings.as_string(x))
-
-
-def test_unknown_operations_are_named(tmp_path):
-    model = keras.Sequential([keras.Input((2,)), Splits()])
-    with pytest.raises(ExportError, match="'litert'.*Received"):
-        keras_eds.export(model, tmp_path / "file", "litert")
-    assert not list(tmp_path.iterdir())
-    x = np.ones((1, 2), "float32")
-    path = keras_eds.export(model, tmp_path / "served")
-    np.testing.assert_array_equal(run(path, "tf_saved_model", x), x)
 
 
 @pytest.mark.parametrize(

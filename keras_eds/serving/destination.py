@@ -6,8 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# What TensorFlow puts into the folder of a SavedModel.
+_SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 
 
 def check_free(path: Path, overwrite: bool, folder: bool) -> None:
@@ -26,10 +29,12 @@ def check_free(path: Path, overwrite: bool, folder: bool) -> None:
         )
     if path.is_dir() and not folder:
         reason = "is a folder, where the format is one file"
-    elif path.is_dir() and any(path.iterdir()) and not _is_saved_model(path):
+    elif path.is_dir() and not _is_saved_model(path):
         reason = "is a folder that holds other things than a SavedModel"
     elif folder and not path.is_dir():
         reason = "is a file, where the format is a folder"
+    elif not path.is_dir() and not _is_exported_file(path):
+        reason = "is a file of another kind"
     else:
         return
     raise FileExistsError(
@@ -38,9 +43,24 @@ def check_free(path: Path, overwrite: bool, folder: bool) -> None:
     )
 
 
+def _is_saved_model(path: Path) -> bool:
+    """Whether the folder holds nothing else; an empty one does not."""
+    return {entry.name for entry in path.iterdir()} <= _SAVED_MODEL
+
+
+def _is_exported_file(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(64)
+    # LiteRT's identifier; the name of the only writer of ONNX here.
+    return head[4:8] == b"TFL3" or b"tf2onnx" in head
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A place to write to, which becomes `path` when all went well."""
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -48,7 +68,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield work / "new"
         _put(work / "new", path, work / "old")
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        # What was there before is never deleted before the new one stands.
+        if path.exists() or not os.path.lexists(work / "old"):
+            shutil.rmtree(work, ignore_errors=True)
+        for folder in new_folders:
+            with suppress(OSError):  # it holds the export
+                folder.rmdir()
 
 
 def _put(new: Path, path: Path, aside: Path) -> None:
@@ -56,13 +81,10 @@ def _put(new: Path, path: Path, aside: Path) -> None:
         os.replace(new, path)
         return
     # A folder cannot be replaced in one step.
-    os.replace(path, aside)
     try:
+        os.replace(path, aside)
         os.replace(new, path)
-    except OSError:
-        os.replace(aside, path)
+    except BaseException:  # Ctrl-C, too
+        if not os.path.lexists(path):
+            os.replace(aside, path)
         raise
-
-
-def _is_saved_model(path: Path) -> bool:
-    return (path / "saved_model.pb").exists()

@@ -57,6 +57,7 @@ def export(
         FileExistsError: If something is at `path` that may not be replaced.
         ImportError: If the format needs a package that is not installed.
         ExportError: If the model has operations that the format does not know.
+        OSError: If the disk is full or cannot be written.
 
     Example:
 
@@ -77,19 +78,25 @@ def export(
     if quantize is not None:
         model = quantize_tables(model, quantize)
     writers.check_possible(format, signature, weight_bytes(model))
-    scope = nullcontext() if format == "tf_saved_model" else portable_lookups()
-    with written_whole(target) as place, scope:
-        try:
-            writers.WRITERS[format](TracedModel(model, signature), signature, place)
-        except Exception as error:
-            raise ExportError(
-                f"`model` must be made of operations that {format!r} knows. Received: "
-                f"model {model.name!r}, whose conversion raised "
-                f"{type(error).__name__}: {error}. Nothing was written. "
-                "Choose another format, or move what it does not know out of the "
-                "model."
-            ) from error
+    with nullcontext() if format == "tf_saved_model" else portable_lookups():
+        traced = TracedModel(model, signature)
+        with written_whole(target) as place:
+            try:
+                writers.WRITERS[format](traced, signature, place)
+            except writers.DISK_ERRORS:
+                raise
+            except Exception as error:
+                raise _unknown(model, format, error) from error
     return target
+
+
+def _unknown(model: keras.Model, format: str, error: Exception) -> ExportError:
+    return ExportError(
+        f"`model` must be made of operations that {format!r} knows. Received: model "
+        f"{model.name!r}, whose conversion raised {type(error).__name__}: {error}. "
+        "Nothing was written. Choose another format, or move what it does not know "
+        "out of the model."
+    )
 
 
 def _check(format: str, quantize: str | None) -> None:

@@ -22,7 +22,7 @@ def signature_of(model: keras.Model, inputs: Any) -> Signature:
             is a graph, which knows its inputs.
 
     Raises:
-        ValueError: If nobody knows the inputs.
+        ValueError: If nobody knows the inputs, or one is ragged or sparse.
     """
     if inputs is not None:
         return [_named(_specs(inputs))]
@@ -33,6 +33,9 @@ def signature_of(model: keras.Model, inputs: Any) -> Signature:
             "batch of what the model is called on: no file of it says whether ids "
             "are integers."
         )
+    for tensor in model.inputs:
+        ragged = getattr(tensor, "ragged", False)
+        _check_dense("model", tensor.name, ragged, tensor.sparse)
     specs = tree.map_structure(make_tf_tensor_spec, get_input_signature(model))
     return [_named(spec) for spec in specs]
 
@@ -65,6 +68,9 @@ def _specs(inputs: Any) -> Any:
     def spec(value: Any) -> Any:
         if isinstance(value, keras.InputSpec):
             return make_tf_tensor_spec(value)
+        ragged = isinstance(value, tf.RaggedTensor)
+        sparse = isinstance(value, tf.SparseTensor)
+        _check_dense("inputs", type(value).__name__, ragged, sparse)
         tensor = tf.convert_to_tensor(keras.ops.convert_to_numpy(value))
         return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
@@ -75,10 +81,21 @@ def _specs(inputs: Any) -> Any:
     return spec(inputs)
 
 
-def _named(spec: Any, name: str = "inputs") -> Any:
-    """The same specs, called by their names in a dict or their places in a list."""
+def _check_dense(argument: str, name: str, ragged: bool, sparse: bool) -> None:
+    if ragged or sparse:
+        raise ValueError(
+            f"`{argument}` must have dense inputs, which all formats take. Received: "
+            f"{name!r}, which is {'ragged' if ragged else 'sparse'}. Export a model "
+            "that takes padded arrays, or weights beside the ids."
+        )
+
+
+def _named(spec: Any, name: str = "") -> Any:
+    """The same specs, called by their names in dicts and their places in lists."""
     if isinstance(spec, dict):
-        return {key: _named(value, key) for key, value in spec.items()}
+        below = f"{name}_" if name else ""
+        return {key: _named(value, f"{below}{key}") for key, value in spec.items()}
     if isinstance(spec, list | tuple):
-        return [_named(v, f"input_{place}") for place, v in enumerate(spec)]
-    return tf.TensorSpec(spec.shape, spec.dtype, name)
+        below = name or "input"
+        return [_named(v, f"{below}_{place}") for place, v in enumerate(spec)]
+    return tf.TensorSpec(spec.shape, spec.dtype, name or "inputs")

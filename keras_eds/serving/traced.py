@@ -20,6 +20,9 @@ class TracedModel(tf.Module):  # type: ignore[misc]
     Args:
         model: A built Keras model.
         signature: The arguments of its call.
+
+    Raises:
+        ValueError: If the model cannot be called on them.
     """
 
     def __init__(self, model: keras.Model, signature: Signature) -> None:
@@ -29,7 +32,15 @@ class TracedModel(tf.Module):  # type: ignore[misc]
             return model(*inputs, training=False)
 
         self.serve = tf.function(forward, input_signature=signature, autograph=False)
-        self.concrete = self.serve.get_concrete_function()
+        try:
+            self.concrete = self.serve.get_concrete_function()
+        except Exception as error:
+            raise ValueError(
+                "`inputs` must be what the model can be called on. Received: "
+                f"{signature} for model {model.name!r}, whose call raised "
+                f"{type(error).__name__}: {error}. Give a batch that "
+                "model(inputs) takes."
+            ) from error
         self.held = list(self.concrete.variables)
         self.resources = _resources(model)
 

@@ -48,6 +48,13 @@ def write_onnx(traced: TracedModel, signature: Signature, path: Path) -> None:
 # Both formats of one file are limited by offsets of 32 bits with a sign.
 LARGEST_FILE = 2**31 - 1
 
+# These say nothing about the model.
+DISK_ERRORS = (
+    OSError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.PermissionDeniedError,
+)
+
 Writer = Callable[[TracedModel, Signature, Path], None]
 WRITERS: dict[str, Writer] = {
     "tf_saved_model": write_saved_model,
