@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.datasets.pairs import Pairs
+from keras_eds.datasets.pairs import Pairs, checked_ids
 from keras_eds.datasets.triples import Triples
 from keras_eds.models.argument_checks import check_positive_integer
 
@@ -36,7 +36,8 @@ class Histories(keras.utils.PyDataset):
             `keras.utils.PyDataset`.
 
     Raises:
-        DataError: If a user has met all items.
+        DataError: If `seen` has other users or items than `pairs`, or a user has
+            met all items, where some are drawn.
         ValueError: If another argument breaks the rules above.
 
     Example:
@@ -62,8 +63,8 @@ class Histories(keras.utils.PyDataset):
         self.negatives = negatives
         self.seed = seed
         self._seen = pairs if seen is None else seen
-        drawn = 1 if negatives is None else negatives
-        self._triples = Triples(pairs, batch_size, drawn, seed=seed)
+        pairs.check_shape("seen", self._seen)
+        self._triples = Triples(pairs, batch_size, negatives, seed=seed)
         self._offsets = self._seen.offsets
         self._counts = self._seen.user_counts
         self._epoch = -1
@@ -80,7 +81,8 @@ class Histories(keras.utils.PyDataset):
         self._epoch += 1
         random = np.random.default_rng([self.seed, self._epoch])
         order = np.lexsort((random.random(len(self._seen)), self._seen.users))
-        self._items = self._seen.items[order]
+        # The last one stands for no item.
+        self._items = np.append(self._seen.items[order], np.int32(0))
 
     def __getitem__(self, index: int) -> Batch:
         x, labels = self._triples[index]
@@ -95,10 +97,12 @@ class Histories(keras.utils.PyDataset):
 
         As in the batches, but for nothing left out: what goes into the model
         when it serves. Short histories end in zeros.
+
+        Raises:
+            DataError: If `users` are no vector of users.
         """
-        ids = np.asarray(users, np.int64)
+        ids = checked_ids("users", users, self._seen.num_users)
         places = np.arange(self.length)
         known = places < self._counts[ids, None]
         rows = self._offsets[ids, None] + np.where(known, places, 0)
-        items = self._items[np.minimum(rows, max(0, len(self._items) - 1))]
-        return np.where(known, items + 1, 0).astype(np.int32)
+        return np.where(known, self._items[rows] + 1, 0).astype(np.int32)

@@ -57,8 +57,8 @@ class Pairs:
         >>> pairs.items_of(1).tolist()
         [1, 2]
         """
-        checked_users = _ids("users", users, num_users)
-        checked_items = _ids("items", items, num_items)
+        checked_users = checked_ids("users", users, num_users)
+        checked_items = checked_ids("items", items, num_items)
         if len(checked_users) != len(checked_items):
             raise DataError(
                 "`users` and `items` must have the same length. Received: "
@@ -111,24 +111,37 @@ class Pairs:
         start, stop = np.searchsorted(self.users, [user, user + 1])
         return self.items[start:stop]
 
+    def check_shape(self, argument: str, other: Pairs) -> None:
+        """Refuses interactions of other users or items.
+
+        Raises:
+            DataError: If the shapes differ.
+        """
+        if (self.num_users, self.num_items) != (other.num_users, other.num_items):
+            raise DataError(
+                f"`{argument}` must have as many users and items. Received: "
+                f"{other.num_users} x {other.num_items} instead of "
+                f"{self.num_users} x {self.num_items}. Take parts of one data set."
+            )
+
     def union(self, other: Pairs) -> Pairs:
         """The interactions of both, which must share none.
 
         Raises:
             DataError: If the shapes differ, or an interaction is in both.
         """
-        if (self.num_users, self.num_items) != (other.num_users, other.num_items):
-            raise DataError(
-                "`other` must have as many users and items. Received: "
-                f"{other.num_users} x {other.num_items} instead of "
-                f"{self.num_users} x {self.num_items}. Take parts of one data set."
-            )
+        self.check_shape("other", other)
         users = np.concatenate([self.users, other.users])
         items = np.concatenate([self.items, other.items])
         return Pairs.of(users, items, self.num_users, self.num_items)
 
 
-def _ids(name: str, values: Any, count: int) -> npt.NDArray[np.int64]:
+def checked_ids(name: str, values: Any, count: int) -> npt.NDArray[np.int64]:
+    """`values` as integers, or refuse them.
+
+    Raises:
+        DataError: If they are no vector of integers in `0 .. count - 1`.
+    """
     array = np.asarray(values)
     if array.ndim != 1 or not (array.dtype.kind in "iu" or array.size == 0):
         raise DataError(

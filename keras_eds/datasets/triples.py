@@ -26,7 +26,8 @@ class Triples(keras.utils.PyDataset):
     Args:
         pairs: What users have met: the training part.
         batch_size: Rows of a batch. Defaults to 2048.
-        negatives: `n`, how many items that were not met. Defaults to 1.
+        negatives: `n`, how many items that were not met. Defaults to 1. `None`:
+            none, and no user has to leave an item.
         order: `"interactions"`: an epoch is every interaction once, shuffled.
             `"users"`: as many rows, each a uniform draw of a user and then of
             one of the user's items, which weighs all users alike.
@@ -35,7 +36,7 @@ class Triples(keras.utils.PyDataset):
             `keras.utils.PyDataset`.
 
     Raises:
-        DataError: If a user has met all items.
+        DataError: If a user has met all items, where some are drawn.
         ValueError: If another argument breaks the rules above.
 
     Example:
@@ -53,19 +54,22 @@ class Triples(keras.utils.PyDataset):
         self,
         pairs: Pairs,
         batch_size: int = 2048,
-        negatives: int = 1,
+        negatives: int | None = 1,
         order: str = "interactions",
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.batch_size = check_positive_integer("batch_size", batch_size)
-        self.negatives = check_positive_integer("negatives", negatives)
+        self.negatives, self._unseen = 0, None
+        if negatives is not None:
+            self.negatives = check_positive_integer("negatives", negatives)
+            self._unseen = UnseenItems(pairs)
         check_order(order)
         self.pairs = pairs
         self.order = order
         self.seed = seed
-        self._unseen = UnseenItems(pairs)
+        self._offsets = pairs.offsets
         self._active = np.flatnonzero(pairs.user_counts)
         self._epoch = -1
         self.on_epoch_end()
@@ -90,17 +94,19 @@ class Triples(keras.utils.PyDataset):
             else self._rows_of_users(size, random)
         )
         users = self.pairs.users[rows]
-        repeated = np.repeat(users[:, None], self.negatives, axis=1)
-        drawn = self._unseen.draw(repeated, random)
-        items = np.concatenate([self.pairs.items[rows][:, None], drawn], axis=1)
+        items = self.pairs.items[rows][:, None]
+        if self._unseen is not None:
+            repeated = np.repeat(users[:, None], self.negatives, axis=1)
+            drawn = self._unseen.draw(repeated, random)
+            items = np.concatenate([items, drawn], axis=1)
         labels = np.zeros(items.shape, "float32")
         labels[:, 0] = 1
         return {"user": users, "item": items}, labels
 
     def _rows_of_users(self, size: int, random: np.random.Generator) -> np.ndarray:
         users = random.choice(self._active, size)
-        offsets = self._unseen.offsets
-        return np.asarray(random.integers(offsets[users], offsets[users + 1]))
+        first, last = self._offsets[users], self._offsets[users + 1]
+        return np.asarray(random.integers(first, last))
 
 
 def check_order(order: str) -> None:

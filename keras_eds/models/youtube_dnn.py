@@ -18,6 +18,7 @@ from keras_eds.models.building_blocks import (
 from keras_eds.models.field_spec import FieldSpec
 
 _SOFTMAXES = ("sampled", "full")
+_LAYERS = {"item", "item_weights", "every_item", "user_tower", "vectors", "scores"}
 
 
 def YouTubeDNN(
@@ -116,8 +117,10 @@ def _check(fields: Sequence[FieldSpec], units: Sequence[int], softmax: str) -> N
             "`hidden_units` must have a layer, whose output is the user. Received: "
             "hidden_units=(). Use (64, 32)."
         )
-    if any(field.name == "item" for field in fields):
+    numbered = {f"{k}_{n}" for k in ("hidden", "dropout") for n in range(len(units))}
+    taken = [field.name for field in fields if field.name in _LAYERS | numbered]
+    if taken:
         raise ValueError(
-            "`fields` must not be called 'item', which are the items to score. "
-            f"Received: {[field.name for field in fields]}. Call it 'history'."
+            "`fields` must not be called like the model's own layers and its input "
+            f"'item', the items to score. Received: {taken}. Call it 'history'."
         )
