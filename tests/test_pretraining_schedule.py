@@ -162,10 +162,17 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_bad_models_change_nothing():
     never = UpdateSchedule(tables=lambda _: False, network=lambda _: False)
-    averaged = keras.optimizers.Adam(use_ema=True)
+    averaged, gathered = (
+        lambda: keras.optimizers.Adam(use_ema=True),
+        lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
+    )
+    scaled = keras.optimizers.LossScaleOptimizer
     for schedule, optimizer, message in (
         (never, "sgd", "neither in 0"),
-        (UpdateSchedule(tables=2), averaged, "use_ema"),
+        (UpdateSchedule(tables=2), averaged(), "Adam with `use_ema`"),
+        (UpdateSchedule(tables=2), gathered(), "Adam with `use_ema`"),
+        (UpdateSchedule(tables=2), scaled(averaged()), "Adam with `use_ema`"),
+        (UpdateSchedule(tables=2), scaled(gathered()), "Adam with `use_ema`"),
     ):
         model = build()
         model.compile(optimizer, "binary_crossentropy", run_eagerly=model.run_eagerly)

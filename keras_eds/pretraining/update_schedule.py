@@ -174,11 +174,13 @@ def _check_trainable(model: keras.Model) -> None:
             "`model` must be built before parts of it are frozen. Received: an unbuilt "
             "model. Call it on one batch first."
         )
-    if getattr(optimizer, "use_ema", False) or getattr(
-        optimizer, "gradient_accumulation_steps", None
+    # What scales the loss wraps the one that updates.
+    updates = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(updates, "use_ema", False) or getattr(
+        updates, "gradient_accumulation_steps", None
     ):
         raise ValueError(
             "The optimizer must update every variable in each step. Received: "
-            f"{type(optimizer).__name__} with `use_ema` or "
+            f"{type(updates).__name__} with `use_ema` or "
             "`gradient_accumulation_steps`. Leave these out, or this callback."
         )
