@@ -94,6 +94,19 @@ def test_damaged_files_are_named(tmp_path, contents, as_binary, message):
         read_vectors(write(tmp_path, contents), as_binary)
 
 
+PACKED = gzip.compress(TEXT)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [TEXT, PACKED[:-9], PACKED[:14], PACKED[:20] + b"?" + PACKED[21:], PACKED + b"?"],
+    ids=["not packed", "cut off", "nearly all cut off", "damaged", "with more"],
+)
+def test_damaged_gzip_files_are_named(tmp_path, contents):
+    with pytest.raises(DataError, match="v.gz with .*"):
+        read_vectors(write(tmp_path, contents, "v.gz"))
+
+
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_vectors(tmp_path / "nothing.txt")
@@ -147,7 +160,12 @@ def test_content_that_says_nothing_gives_the_weighted_mean():
         (lambda v: vectors_from_content(v, v[:2], v), "a row for each"),
         (lambda v: vectors_from_content(v, v, v[:, :1]), "the features of"),
         (lambda v: vectors_from_content(v, v, [["a"]]), "`new_content` must be"),
-        (lambda v: vectors_from_content(v, v, v, [1, 1, -1]), "least -1"),
+        (lambda v: vectors_from_content(v, v, v, [1, 1, -1]), "least -1.*sum 1"),
+        (lambda v: vectors_from_content(v, v, v, [0, 0, 0]), "least 0.*sum 0"),
+        (lambda v: vectors_from_content(v, v, v, 2.0), r"shape \(\)"),
+        (lambda v: vectors_from_content(v, v, v, [[1], [1], [1]]), r"shape \(3, 1\)"),
+        (lambda v: vectors_from_content(v, v, v, ["a", 1, 1]), "`weights` must be"),
+        (lambda v: mean_of_similar(v, [0, 1], ["a", "b"]), "`weights` must be"),
     ],
 )
 def test_bad_input_is_named(call, message):

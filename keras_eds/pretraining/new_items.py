@@ -46,7 +46,7 @@ def mean_of_similar(vectors: Any, similar: Any, weights: Any = None) -> np.ndarr
             f"for each new item. Received: shape {rows.shape}, dtype {rows.dtype}. "
             "Leave out items without a vector."
         )
-    shares = np.ones(rows.shape) if weights is None else np.asarray(weights, "float64")
+    shares = np.ones(rows.shape) if weights is None else _weights(weights)
     if shares.shape != rows.shape or not (shares >= 0).all():
         raise DataError(
             f"`weights` must be numbers of at least 0 of shape {rows.shape}. "
@@ -83,7 +83,7 @@ def vectors_from_content(
         Shape `(new, dim)`, float32.
 
     Raises:
-        DataError: If shapes do not fit or a value is not finite.
+        DataError: If shapes do not fit, a value is not finite or no item counts.
         ImportError: If scikit-learn is not installed.
 
     Example:
@@ -100,18 +100,20 @@ def vectors_from_content(
     """
     known, x = _matrix("vectors", vectors), _matrix("content", content)
     new = _matrix("new_content", new_content)
-    counts = np.ones(len(known)) if weights is None else np.asarray(weights, "float64")
+    counts = np.ones(len(known)) if weights is None else _weights(weights)
+    allowed = counts.ndim == 1 and (np.isfinite(counts) & (counts >= 0)).all()
+    if not allowed or not counts.sum() > 0:
+        raise DataError(
+            "`weights` must be a vector of finite numbers of at least 0, not all 0. "
+            f"Received: shape {counts.shape}, least {counts.min(initial=np.inf)}, sum "
+            f"{counts.sum()}. Use counts, or None."
+        )
     if not len(known) == len(x) == len(counts) or x.shape[1] != new.shape[1]:
         raise DataError(
             "`content` and `weights` must have a row for each of `vectors`, and "
             "`new_content` the features of `content`. Received: shapes "
             f"{known.shape}, {x.shape}, {counts.shape} and {new.shape}. Give the same "
             "items in the same order."
-        )
-    if counts.ndim != 1 or not (np.isfinite(counts) & (counts >= 0)).all():
-        raise DataError(
-            "`weights` must be finite numbers of at least 0. Received: "
-            f"shape {counts.shape}, least {counts.min()}. Use counts, or None."
         )
     return np.asarray(_ridge(x, known, counts).predict(new), "float32").reshape(
         len(new), known.shape[1]
@@ -127,6 +129,16 @@ def _ridge(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Any:
             "Run: pip install scikit-learn. Or use `mean_of_similar`."
         ) from error
     return RidgeCV(alphas=PENALTIES).fit(x, y, sample_weight=weights)
+
+
+def _weights(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, "float64")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"`weights` must be numbers. Received: {values!r} ({error}). Use counts, "
+            "or None."
+        ) from error
 
 
 def _matrix(argument: str, values: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,20 +43,28 @@ def read_vectors(
     """
     path = Path(path)
     opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as file:
-        number, width = _header(file, path)
-        lines = _binary if binary else _text
-        vectors = {}
-        for token, values in lines(file, number, width, path):
-            if token in vectors:
-                raise _damaged(path, f"token {token!r} twice", "Keep one of them")
-            if not np.isfinite(values).all():
-                what = f"a value of token {token!r} that is not finite"
-                raise _damaged(path, what, "Drop the token or learn it again")
-            vectors[token] = values
-        if file.read(64).strip():
-            what = f"more than the {number} entries of its first line"
-            raise _damaged(path, what, "Correct that, or pass the other `binary`")
+    try:
+        with opened as file:
+            return _read(file, binary, path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        what = f"a .gz that cannot be unpacked ({error})"
+        raise _damaged(path, what, "Pack it again") from error
+
+
+def _read(file: Any, binary: bool, path: Path) -> dict[str, np.ndarray]:
+    number, width = _header(file, path)
+    lines = _binary if binary else _text
+    vectors = {}
+    for token, values in lines(file, number, width, path):
+        if token in vectors:
+            raise _damaged(path, f"token {token!r} twice", "Keep one of them")
+        if not np.isfinite(values).all():
+            what = f"a value of token {token!r} that is not finite"
+            raise _damaged(path, what, "Drop the token or learn it again")
+        vectors[token] = values
+    if file.read(64).strip():
+        what = f"more than the {number} entries of its first line"
+        raise _damaged(path, what, "Correct that, or pass the other `binary`")
     return vectors
 
 
