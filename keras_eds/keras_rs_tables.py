@@ -27,15 +27,16 @@ def write_widths(feature_configs: Any, plan: DimensionPlan) -> Any:
         feature_configs: Any structure of `keras_rs.layers.FeatureConfig`, not
             changed.
         plan: Of a search, whose table names may be paths that end in the table's
-            own (`"embedding/user"`). Tables that it does not name stay.
+            own (`"embedding/user"`). Of these tables only; the ones that it does not
+            name stay.
 
     Returns:
         The same structure of new configs. Features that shared a table still do.
 
     Raises:
-        PlanError: If the plan names none of the tables, two of its tables have
-            the name of one, or one has another shape, no width, or rows of many
-            sizes.
+        PlanError: If the plan names another table, two of its tables have the
+            name of one, or one has another shape, no width, or rows of many sizes.
+        TypeError: If something else than a `FeatureConfig` is given.
 
     Example:
 
@@ -44,20 +45,33 @@ def write_widths(feature_configs: Any, plan: DimensionPlan) -> Any:
     >>> embedding = keras_rs.layers.DistributedEmbedding(configs)
     """
     features = keras.tree.flatten(feature_configs)
+    _check_features(features)
     tables = {id(feature.table): feature.table for feature in features}
     kept = {key: _plan_of(table, plan) for key, table in tables.items()}
-    if all(found is None for found in kept.values()):
+    written = {found.name for found in kept.values() if found is not None}
+    others = [planned.name for planned in plan if planned.name not in written]
+    if others:
         raise PlanError(
-            "`plan` must name a table of `feature_configs`. Received: "
-            f"{[found.name for found in plan]}, but the tables are "
+            "`plan` must name tables of `feature_configs` only. Received: "
+            f"{others}, but the tables are "
             f"{sorted(table.name for table in tables.values())}. Rename them with "
-            "plan.renamed."
+            "plan.renamed, or leave them out of the plan."
         )
     narrow = {key: _narrowed(table, kept[key]) for key, table in tables.items()}
     return keras.tree.map_structure(
         lambda feature: _with_table(feature, narrow[id(feature.table)]),
         feature_configs,
     )
+
+
+def _check_features(features: list[Any]) -> None:
+    others = [f for f in features if not hasattr(f, "table")]
+    if others or not features:
+        raise TypeError(
+            "`feature_configs` must hold keras_rs.layers.FeatureConfig. Received: "
+            f"{[type(f).__name__ for f in others] or 'nothing'}. Give what "
+            "DistributedEmbedding is made of, not the tables."
+        )
 
 
 def _plan_of(table: Any, plan: DimensionPlan) -> TablePlan | None:

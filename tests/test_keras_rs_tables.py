@@ -138,12 +138,27 @@ def plan_of(*fields, sizes):
     return keras_eds.DimensionPlan.of_sizes(fields, sizes)
 
 
+@pytest.mark.parametrize("make", [lambda c: c["zip"].table, lambda c: ()])
+def test_what_is_no_feature_is_refused(make):
+    plan = plan_of(keras_eds.Field("zip", 10, 8), sizes={"zip": 2})
+    with pytest.raises(TypeError, match="`feature_configs` must hold.*Received: .+"):
+        write_widths({"zip": make(configs())}, plan)
+
+
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
         (
             plan_of(keras_eds.Field("age", 5, 8), sizes={"age": 2}),
-            "name a table.*'age'",
+            "name tables.*only.*'age'",
+        ),
+        (
+            plan_of(
+                keras_eds.Field("zip", 10, 8),
+                keras_eds.Field("movi", 40, 8),
+                sizes={"zip": 2, "movi": 2},
+            ),
+            r"name tables.*only. Received: \['movi'\]",
         ),
         (
             plan_of(keras_eds.Field("user", 5, 8), sizes={"user": 2}),
