@@ -80,11 +80,13 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        self._step += 1
+        # Several at once where `steps_per_execution` says so.
+        before, self._step = self._step, batch + 1
         if self._steps_an_epoch is None:
             return
         steps = self._steps_an_epoch * self.params["epochs"]
-        if self._step % max(1, steps // CORRECTIONS) == 0:
+        every = max(1, steps // CORRECTIONS)
+        if self._step // every > before // every:
             self._correct()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
