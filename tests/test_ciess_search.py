@@ -20,7 +20,7 @@ from search_setup import (
 )
 
 import keras_eds
-from keras_eds.errors import BudgetError, DataError, StageError
+from keras_eds.errors import BudgetError, DataError, ProjectError, StageError
 from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
@@ -515,7 +515,10 @@ def test_bad_input(tmp_path):
         ({"fresh": "yes"}, "`fresh` must be one of"),
         ({"agent": {"noise": "loud"}}, "`noise` must be"),
         ({"agent": {"walk_length": -1}}, "`walk_length` must be"),
-        ({"warm_start": "hot"}, "`warm_start` must be one of"),
+        ({"agent": {"seed": 3}}, "`agent` must not have low, high, seed"),
+        ({"agent": {"td3": {"state_size": 5}}}, "must not have.*state_size"),
+        ({"warm_start": "hot", "fresh": True}, "`warm_start` must be one of"),
+        ({"warm_start": "all"}, "must be 'fresh' with basis='principal'"),
     ):
         with pytest.raises(ValueError, match=message):
             ciess(**arguments)
@@ -540,6 +543,17 @@ def test_bad_input(tmp_path):
         method.propose(after)
     assert method.propose(method.observe(probed, step, None)) is None
     assert method.propose(probed, [step]) == "wait"
+    # After a step that failed, what was seen before it can still be read.
+    first = method.observe(probed, step, outcome_of(step, 0))
+    failed = method.observe(first, method.propose(first), None)
+    assert len(method.figures(failed)) == 1
+    assert method.plan(failed, BUDGETS[0]) == step.plan
+
+
+def test_another_quality_is_another_search(tmp_path):
+    search(tmp_path, build, 0.5, method=ciess(quality=lambda model: {}))
+    with pytest.raises(ProjectError, match="same method"):
+        search(tmp_path, build, 0.5, method=ciess())
 
 
 def test_noise_survives_a_new_process(tmp_path):

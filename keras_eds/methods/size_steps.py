@@ -58,7 +58,8 @@ class SizeSteps(SingleShot):
             the quality of every id, at least 0, under the name of its table, of
             shape `(input_dim,)`; as `keras_eds.metrics.RankingQuality`. None: that
             of the loss.
-        warm_start: Where retraining starts; see `SingleShot`.
+        warm_start: Where retraining starts; see `SingleShot`. Anything but
+            `"fresh"` keeps columns and needs `basis="columns"`.
         alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
     """
 
@@ -83,6 +84,12 @@ class SizeSteps(SingleShot):
             check_count("steps", steps, 0)
         check_choice("fresh", fresh, (True, False))
         check_choice("basis", basis, ("principal", "columns"))
+        if basis == "principal" and not fresh and warm_start != "fresh":
+            raise ValueError(
+                "`warm_start` must be 'fresh' with basis='principal': kept values "
+                "would be those of columns, which no step has tried. Received: "
+                f"warm_start={warm_start!r}. Add basis='columns'."
+            )
         if quality is not None and not callable(quality):
             raise ValueError(
                 "`quality` must be a function of a model, or None. Received: "
@@ -99,8 +106,9 @@ class SizeSteps(SingleShot):
         self.steps = steps
         self.fresh = fresh
         self.basis = basis
-        # A project is known by what has no underscore, which a function cannot be.
+        # A project is known by what has no underscore: of a function, by its name.
         self._quality = quality
+        self.measured_by = _name_of(quality)
         self._course: tuple[Any, list[Outcome], Course] | None = None
 
     @property
@@ -192,7 +200,7 @@ class SizeSteps(SingleShot):
 
     def _followed(self, state: SearchState) -> Course:
         """The course up to the last finished step."""
-        steps = state.done("step")
+        steps = _finished(state)
         outcomes = [outcome for _, outcome in steps]
         full = state.done("probe")[-1][1]
         assert full is not None and full.qualities is not None
@@ -206,12 +214,17 @@ class SizeSteps(SingleShot):
         ):
             known = (start, [full], self._new_course(state, full.qualities))
         for proposal, outcome in steps[len(known[1]) - 1 :]:
-            assert outcome is not None and outcome.qualities is not None
-            assert proposal.plan is not None
+            assert outcome.qualities is not None and proposal.plan is not None
             known[2].observe(proposal.plan, outcome.qualities)
             known[1].append(outcome)
         self._course = known
         return known[2]
+
+
+def _name_of(quality: Callable[[Any], Any] | None) -> str | None:
+    if quality is None:
+        return None
+    return str(getattr(quality, "__qualname__", type(quality).__qualname__))
 
 
 def sizes_in(plan: DimensionPlan) -> list[np.ndarray]:
@@ -236,17 +249,27 @@ def counts_of(state: SearchState) -> dict[str, np.ndarray]:
     return counts
 
 
-def _begins(outcomes: Sequence[Outcome | None], known: Sequence[Outcome]) -> bool:
+def _finished(state: SearchState) -> list[tuple[Proposal, Outcome]]:
+    """The steps before the first that failed."""
+    steps = []
+    for proposal, outcome in state.done("step"):
+        if outcome is None:
+            break
+        steps.append((proposal, outcome))
+    return steps
+
+
+def _begins(outcomes: Sequence[Outcome], known: Sequence[Outcome]) -> bool:
     """Whether `outcomes` begins with those that are known."""
     pairs = zip(outcomes, known, strict=False)
     return len(known) <= len(outcomes) and all(_same(*pair) for pair in pairs)
 
 
-def _same(one: Outcome | None, other: Outcome) -> bool:
+def _same(one: Outcome, other: Outcome) -> bool:
     # A worker reads what it knows already from the disk again, after every step.
     if one is other:
         return True
-    if one is None or one.score != other.score:
+    if one.score != other.score:
         return False
     assert one.qualities is not None and other.qualities is not None
     arrays, others = one.qualities.arrays(), other.qualities.arrays()
@@ -259,7 +282,7 @@ def _seen(state: SearchState) -> list[DimensionPlan]:
     Raises:
         StageError: If there is none.
     """
-    plans = [p.plan for p, outcome in state.done("step") if outcome and p.plan]
+    plans = [proposal.plan for proposal, _ in _finished(state) if proposal.plan]
     if not plans:
         raise StageError(
             "A plan needs sizes that were tried. Received: a search whose steps have "

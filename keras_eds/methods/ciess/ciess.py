@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from keras_eds.budget import Budget
@@ -63,7 +63,8 @@ class CIESS(SizeSteps):
     - Ids that never come in the training data keep the least size, `low`.
 
     **The cost** is at most `trainings`, unless steps of at least one batch, or 2
-    trainings for all steps, exceed it. Measuring costs two passes over the
+    trainings for all steps, exceed it; `steps` and `fresh=True`, where every step is
+    a whole training, take no notice of it. Measuring costs two passes over the
     validation data a step.
 
     **Resuming.** Nothing of the agents is stored: they see all finished steps again,
@@ -85,7 +86,8 @@ class CIESS(SizeSteps):
             (published code). Defaults to `"ratio"`.
         relative: See above. Defaults to True.
         agent: Other options of `ciess.Agent`, as in `{"td3": {"gamma": 0.5}}` or,
-            for no walk, `{"walk_length": 0}`.
+            for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
+            `state_size`, which follow from the table and the search.
         warm_start: Where retraining starts; see `SingleShot`. Defaults to
             `"fresh"` (paper).
         alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
@@ -144,6 +146,9 @@ class CIESS(SizeSteps):
         if penalty is not None:
             Reward(1, penalty)
         check_count("updates", updates, 0)
+        _check_free("agent", self.agent, ("low", "high", "seed"))
+        td3 = self.agent.get("td3") or {}
+        _check_free("agent['td3']", td3, ("low", "high", "seed", "state_size"))
         Agent(low, low + 1, **agent_options(1, self.agent))
 
     @property
@@ -167,4 +172,13 @@ class CIESS(SizeSteps):
             reward=self.reward,
             relative=self.relative,
             options={"updates": self.updates, **self.agent},
+        )
+
+
+def _check_free(name: str, given: Mapping[str, Any], fixed: Sequence[str]) -> None:
+    taken = sorted(set(given) & set(fixed))
+    if taken:
+        raise ValueError(
+            f"`{name}` must not have {', '.join(fixed)}, which follow from the table "
+            f"and the search. Received: {taken}. Leave them out."
         )
