@@ -436,6 +436,11 @@ def test_seed_zero_is_kept_and_seeds_repeat(tmp_path):
     assert scores["a"] == scores["b"] != scores["c"]
     state = json.loads((tmp_path / "a" / "oracle.json").read_text())
     assert state["eds_seed"] == 0
+    assert search(tmp_path, project_name="a", seed=None).oracle.seed == 0
+    with pytest.raises(
+        keras_eds.errors.ProjectError, match="`seed` must be None or .* 0. Received"
+    ):
+        search(tmp_path, project_name="a", seed=2)
 
 
 def test_same_seed_in_another_process(tmp_path):

@@ -86,6 +86,7 @@ class EDSOracle(keras_tuner.Oracle):
         if seed is not None:
             # KerasTuner takes a seed of 0 for none.
             self.seed = seed
+        self._chosen_seed = seed
         self.fields = list(fields)
         self.budgets = parse_budgets(budget)
         self.method = methods.get(method)
@@ -259,6 +260,12 @@ class EDSOracle(keras_tuner.Oracle):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self.seed, self.trained = state["eds_seed"], state["eds_trained"]
+        if self._chosen_seed not in (None, self.seed):
+            raise ProjectError(
+                "`seed` must be None or that of the search that goes on, "
+                f"{self.seed}. Received: seed={self._chosen_seed}. Choose another "
+                "project_name, or start anew with overwrite=True."
+            )
 
 
 def check_seed(seed: object) -> None:
