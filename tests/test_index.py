@@ -231,7 +231,8 @@ def test_faiss_finds_nearly_all_in_a_quarter_of_the_lists():
 def test_lists_that_are_wrapped_are_probed(factory, without_lists):
     pytest.importorskip("faiss")
     source, random = clusters()
-    table, queries = np.array(source(np.arange(4_000))), random.normal(size=(50, 8))
+    table = ops.convert_to_numpy(source(np.arange(4_000)))
+    queries = random.normal(size=(50, 8))
 
     def found(name, probes=None, seed=0):
         return FaissIndex(table, name, probes, seed).search(queries)[1]

@@ -48,7 +48,7 @@ def read_vectors(
             return _read(file, binary, path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         what = f"a .gz that cannot be unpacked ({error})"
-        raise _damaged(path, what, "Pack it again") from error
+        raise _damaged(path, what, "Pack it again, or drop the ending") from error
 
 
 def _read(file: Any, binary: bool, path: Path) -> dict[str, np.ndarray]:

@@ -179,7 +179,8 @@ def _check(name: str, layer: keras.layers.Layer, array: np.ndarray) -> None:
             f"Received: shape {array.shape}, dtype {array.dtype}. Give a row for "
             "every id, as wide as the table."
         )
-    stored = ops.cast(array, layer.variable_dtype)
+    with np.errstate(over="ignore"):
+        stored = ops.cast(array, layer.variable_dtype)
     finite = ops.convert_to_numpy(ops.isfinite(stored))
     if not finite.all():
         raise FieldError(
@@ -214,6 +215,6 @@ def _check_plain(argument: str, name: str, layer: keras.layers.Layer) -> None:
     if state is not None:
         raise FieldError(
             f"`{argument}` must have plain tables. Received: table {name!r}, which "
-            f"{state}. Load tables before that change, and from arrays where it has "
-            "been made."
+            f"{state}. Load tables before that change, or give the other ones as "
+            "arrays by name."
         )
