@@ -54,6 +54,7 @@ STAGES_OF = {
     "amtl": ["learn", "retrain", "retrain"],
 }
 OPTIONS_OF = {
+    "amtl": {"compare": False},
     "ciess": {
         "episodes": 2,
         "iterations": 2,
@@ -62,7 +63,7 @@ OPTIONS_OF = {
         "updates": 2,
         "steps": 2,
         "agent": {"td3": {"hidden_units": [8], "batch_size": 16}},
-    }
+    },
 }
 
 

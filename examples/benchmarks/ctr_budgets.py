@@ -33,6 +33,7 @@ from ctr_tables import write_tables
 from sklearn.metrics import log_loss, roc_auc_score
 
 import keras_eds
+from keras_eds import Budget, RowPlan
 from keras_eds.datasets import load_criteo, load_movielens_1m
 from keras_eds.methods import (
     AMTL,
@@ -175,32 +176,40 @@ class Bench:
     def searched(
         self, full: keras.Model, name: str, method: Any, budgets: tuple[float, ...]
     ) -> list[dict[str, Any]]:
-        rows = []
+        rows, best = [], set()
         with tempfile.TemporaryDirectory() as folder:
             search = keras_eds.EDSSearch(
                 full, list(budgets), method, seed=self.seed, directory=folder
             )
             search.search(*self.data.train, **self.fit_options())
-            trials = {t.hyperparameters.values["eds/budget"]: t
-                      for t in search.oracle.get_best_trials(len(budgets))}  # fmt: skip
-            results = {r.budget.label: r for r in search.results() if r.budget}
-            for budget in budgets:
-                label = keras_eds.Budget.parse(budget).label
-                plan, result = results[label].plan, results[label]
+            results = {r.index: r for r in search.results()}
+            # Best first; of methods that retrain two plans both are kept.
+            trials = search.oracle.get_best_trials(len(budgets) * method.draws)
+            shares = {Budget.parse(budget).label: budget for budget in budgets}
+            for trial in trials:
+                label = trial.hyperparameters.values["eds/budget"]
+                result = results[int(trial.trial_id)]
+                plan = result.plan
                 extra = {
-                    "budget": budget,
+                    "budget": shares[label],
                     "table_values": plan.num_parameters(),
                     "widths": [round(kept.mean_dim, 2) for kept in plan],
                 }
                 if isinstance(method, SSEDS | PrincipalRows):
                     before = keras_eds.apply_plan(full, plan)
                     rows.append(self.row(f"{name}, before", before, **extra))
-                kept = search.load_model(trials[label])
+                kept = search.load_model(trial)
                 extra |= {
                     "seconds": result.seconds,
                     "retraining_helped": result.score != result.score_before,
                 }
-                rows.append(self.row(name, kept, **extra))
+                if label not in best:
+                    rows.append(self.row(name, kept, **extra))
+                best.add(label)
+                if isinstance(method, AMTL):
+                    rows_of_ids = any(isinstance(part, RowPlan) for part in plan)
+                    kind = "ids" if rows_of_ids else "fields"
+                    rows.append(self.row(f"{name}: {kind}", kept, **extra))
         return rows
 
     def equal_widths(

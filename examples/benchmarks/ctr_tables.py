@@ -11,8 +11,8 @@ import pandas as pd
 
 ORDER = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
          "SSEDS principal, before", "SSEDS principal",
-         "principal rows, before", "principal rows", "AMTL", "AMTL, trained start",
-         "AMTL, sizes alone",
+         "principal rows, before", "principal rows", "AMTL", "AMTL: ids",
+         "AMTL: fields", "AMTL, trained start", "AMTL, sizes alone",
          "AML (one network)", "random rows, sorted",
          "MDE by popularity"]  # fmt: skip
 

@@ -23,6 +23,9 @@ from keras_eds.methods.single_shot import (
 )
 from keras_eds.plan import DimensionPlan
 
+# Log-odds beyond it are those of what is certain.
+_FARTHEST = 60.0
+
 
 class AMTL(SingleShot):
     """Trains tables together with masks on them, and cuts them as the masks say.
@@ -50,11 +53,11 @@ class AMTL(SingleShot):
         size_i(x) = sum_k P_ik e^x / (1 - P_ik + P_ik e^x)
 
     values, rounded, with x the largest number at which all tables fit the budget.
-    At x = 0 that is the expected size. Where the index of the rows leaves too
-    little of the budget, all ids of a field get the same width: whichever plan
-    keeps more of `sum_i n_i sum_(k <= size_i) P_ik`, with `n_i` how often id i
-    comes. Then tables are cut, the networks
-    dropped, and the small model is trained on from the weights of the same moment.
+    At x = 0 that is the expected size. Where the index of the rows takes much of the
+    budget, one width a field may serve better: `size_i(x)` as the mean over the
+    lookups of a field. Both are retrained, and scores decide (`compare`). Then
+    tables are cut, the networks dropped, and the small model is trained on from the
+    weights of the same moment.
 
     A model that is trained already is where learning starts from: a warm start.
     So is one whose tables were filled in, see `keras_eds.load_tables`.
@@ -73,6 +76,8 @@ class AMTL(SingleShot):
         retrain_from: Where the small model starts. `"learned"` (the default): the
             values that were trained with masks. `"fresh"`: everything drawn anew, so
             that nothing but the sizes is taken over.
+        compare: Whether to retrain one width a field, too. Defaults to True; without
+            it retraining takes half the time.
         pretrain: Whether to train the full model first. Defaults to False.
 
     Raises:
@@ -101,9 +106,11 @@ class AMTL(SingleShot):
         hidden_units: tuple[int, ...] = (32,),
         temperature: float = 0.1,
         retrain_from: Literal["learned", "fresh"] = "learned",
+        compare: bool = True,
         pretrain: Pretrain = False,
     ) -> None:
-        super().__init__(pretrain, None, "all", "plan")
+        check_choice("compare", compare, (True, False))
+        super().__init__(pretrain, None, "all", "plan", 1 + compare)
         if epochs is not None:
             check_count("epochs", epochs, 1)
         check_count("min_size", min_size, 0)
@@ -115,6 +122,7 @@ class AMTL(SingleShot):
         self.hidden_units = tuple(hidden_units)
         self.temperature = temperature
         self.retrain_from = retrain_from
+        self.compare = compare
         # Refuses what the layer would refuse, before any work.
         TwinMasks(1, max(1, min_size), **self.masks)
 
@@ -149,42 +157,48 @@ class AMTL(SingleShot):
             "moment": _moment(state, budget),
             "draw": draw,
         }
-        return Proposal("retrain", self.plan(state, budget), budget, settings)
+        return Proposal("retrain", self.plan(state, budget, draw), budget, settings)
 
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
         learned, moment = _learned(state), _moment(state, budget)
         odds = [learned[field.name].log_odds(moment) for field in state.fields]
         groups = [learned[field.name].group_of_id for field in state.fields]
-        wishes = _wishes(odds, groups, self.min_size)
-        rows = scaled_rows(state.fields, wishes, budget, self.min_size)
-        counts = [learned[field.name].counts for field in state.fields]
-        worth = [_worth(o, self.min_size, n) for o, n in zip(odds, counts, strict=True)]
-        narrow = self._narrow(state.fields, worth, groups, budget)
-
-        def kept(plan: DimensionPlan) -> float:
-            sizes = [plan.sizes()[field.name] for field in state.fields]
-            tables = zip(worth, groups, sizes, strict=True)
-            return sum(float(w[of_id, size].sum()) for w, of_id, size in tables)
-
-        return max(rows, narrow, key=kept)
+        if draw == 0:
+            wishes = _wishes(odds, groups, self.min_size)
+            return scaled_rows(state.fields, wishes, budget, self.min_size)
+        often = [
+            learned[field.name].counts * np.bincount(of_id, minlength=len(o))
+            for field, of_id, o in zip(state.fields, groups, odds, strict=True)
+        ]
+        return self._narrow(state.fields, odds, often, budget)
 
     def _narrow(
         self,
         fields: Sequence[Field],
-        worth: list[np.ndarray],
-        groups: list[np.ndarray],
+        odds: list[np.ndarray],
+        often: list[np.ndarray],
         budget: Budget,
     ) -> DimensionPlan:
-        """One width for all ids of a field, where it keeps most for its bytes."""
-        gains = [
-            np.diff(np.bincount(of_id, minlength=len(w)) @ w)
-            for w, of_id in zip(worth, groups, strict=True)
-        ]
+        gains = []
+        for field, o, n in zip(fields, odds, often, strict=True):
+            # Columns come in the order of x, whatever they cost.
+            cost = field.input_dim + field.output_dim
+            gains.append(np.exp(-_arrivals(o, n, self.min_size)) * cost)
         widths = allocate(
             fields, gains, budget, per_cost=True, constant=False, floor=self.min_size
         )
         named = {f.name: w for f, w in zip(fields, widths, strict=True)}
         return DimensionPlan.of_sizes(fields, named)
+
+
+def _arrivals(odds: np.ndarray, often: np.ndarray, min_size: int) -> np.ndarray:
+    """The x at which the mean size, weighed by `often`, is nearest to 1, 2, ..."""
+    weights = often if often.any() else np.ones(len(odds))
+    shifts = np.arange(-_FARTHEST, _FARTHEST, 0.25)
+    means = np.array([weights @ _chances(odds + x).sum(axis=1) for x in shifts])
+    wanted = np.arange(1, odds.shape[1] + 1) - 0.5
+    later = np.interp(wanted, means / weights.sum(), shifts)
+    return np.concatenate([np.full(min_size, -_FARTHEST), later])
 
 
 def _wishes(odds: list[np.ndarray], groups: list[np.ndarray], min_size: int) -> Wishes:
@@ -197,14 +211,6 @@ def _wishes(odds: list[np.ndarray], groups: list[np.ndarray], min_size: int) -> 
 
 def _chances(log_odds: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -500, 500))))
-
-
-def _worth(log_odds: np.ndarray, min_size: int, counts: np.ndarray) -> np.ndarray:
-    """What the sizes 0, 1, ... of an id of each group are worth: `n sum_k P_ik`."""
-    first = np.full((len(log_odds), min_size), 1.0)
-    gains = np.concatenate([first, _chances(log_odds)], axis=1)
-    worth = np.pad(np.cumsum(gains, axis=1), ((0, 0), (1, 0)))
-    return np.asarray(worth * counts[:, None])
 
 
 def _learned(state: SearchState) -> LearnedSizes:
