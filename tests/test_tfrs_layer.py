@@ -153,3 +153,11 @@ def test_a_frozen_layer_stays_as_it_is():
 def test_a_tf_keras_layer_is_refused():
     with pytest.raises(ValueError, match="`layer` must be a Keras 3 layer.*needs no"):
         TFRSLayer(tf.keras.layers.Embedding(3, 2))
+
+
+def test_constraints_hold():
+    table = keras.layers.Embedding(5, 2, embeddings_constraint="non_neg")
+    model = tf.keras.Sequential([TFRSLayer(table)])
+    model.compile(tf.keras.optimizers.SGD(0.5), "mse")
+    model.fit(np.arange(5), -np.ones((5, 2)), epochs=2, verbose=0)
+    assert np.asarray(table.embeddings).min() == 0.0

@@ -10,6 +10,7 @@ import tf_keras
 
 from keras_eds.bridges.tfrs.copy_model import copy_tfrs
 from keras_eds.bridges.tfrs.searchable import SearchableTFRS
+from keras_eds.bridges.tfrs.seeds import seeded_as_keras
 from keras_eds.bridges.tfrs.translate import keras_optimizer, renewed
 from keras_eds.errors import DataError, FieldError
 from keras_eds.plan import DimensionPlan
@@ -53,15 +54,17 @@ class TFRSSource(ModelSource):
 
     def new(self, sample: Any = None) -> SearchableTFRS:
         """A model like the user's, complete where a sample is known."""
-        if self._builder is None:
-            return self._searchable(copy_tfrs(self._template), sample)
-        return self._searchable(self._built(), sample)
+        with seeded_as_keras():
+            if self._builder is None:
+                return self._searchable(copy_tfrs(self._template), sample)
+            return self._searchable(self._built(), sample)
 
     def fresh(self, sample: Any = None) -> SearchableTFRS:
         """A model like the user's with weights drawn anew."""
-        if self._builder is None:
+        if self._builder is not None:
+            return self.new(sample)
+        with seeded_as_keras():
             return self._searchable(copy_tfrs(self._template, fresh=True), sample)
-        return self.new(sample)
 
     def apply(
         self, model: keras.Model, plan: DimensionPlan, values: Values, start: Alignment
@@ -106,7 +109,8 @@ class TFRSSource(ModelSource):
 
     def _searchable(self, model: tf_keras.Model, sample: Any) -> SearchableTFRS:
         optimizer = keras_optimizer(self._template.optimizer)
-        searchable = SearchableTFRS(model)
+        original = self._template if self._builder is None else None
+        searchable = SearchableTFRS(model, original)
         searchable.compile(
             optimizer, jit_compile=False, run_eagerly=self._template.run_eagerly
         )
@@ -136,6 +140,14 @@ def _check_tfrs(model: Any) -> None:
             "`model` must be a tfrs.Model with a `compute_loss` of its own. Received: "
             f"a {type(model).__name__} of tf_keras. Put it into a tfrs.Model."
         )
+    for name in ("train_step", "test_step"):
+        step = getattr(type(model), name)
+        if step.__module__.split(".")[0] not in ("tf_keras", "tensorflow_recommenders"):
+            raise FieldError(
+                f"`model` must be trained by its `compute_loss` alone. Received: a "
+                f"{type(model).__name__} with a `{name}` of its own, which a search "
+                "would not run. Move what it does into `compute_loss`."
+            )
     if model.optimizer is None:
         raise FieldError(
             f"`model` must be compiled. Received: a {type(model).__name__} without "

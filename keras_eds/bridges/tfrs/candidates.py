@@ -7,9 +7,7 @@ must be traced again.
 
 from __future__ import annotations
 
-import functools
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +15,8 @@ import tensorflow as tf
 import tf_keras
 
 from keras_eds.bridges.tfrs.find_tables import layers_of
+from keras_eds.bridges.tfrs.redirected import Copy, redirected
 from keras_eds.errors import FieldError
-
-Copy = Callable[[Any], Any]
 
 
 def retrace(model: tf_keras.Model, copy: Copy = lambda value: value) -> None:
@@ -112,27 +109,4 @@ def _rebuilt(data: tf.data.Dataset, copy: Copy) -> tf.data.Dataset:
 
 
 def _function(data: Any, copy: Copy) -> Any:
-    return _redirected(data._map_func._func, copy)
-
-
-def _redirected(function: Any, copy: Copy) -> Any:
-    """A function that calls the copies of the layers that it called."""
-    if isinstance(function, functools.partial):
-        given = [_redirected(argument, copy) for argument in function.args]
-        inner: Callable[..., Any] = _redirected(function.func, copy)
-        return functools.partial(inner, *given, **function.keywords)
-    if isinstance(function, types.MethodType):
-        return types.MethodType(function.__func__, copy(function.__self__))
-    if not isinstance(function, types.FunctionType):
-        return copy(function)
-    cells = tuple(
-        types.CellType(_redirected(cell.cell_contents, copy))
-        for cell in function.__closure__ or ()
-    )
-    scope = dict(function.__globals__)
-    scope.update({n: copy(scope[n]) for n in function.__code__.co_names if n in scope})
-    new = types.FunctionType(
-        function.__code__, scope, function.__name__, function.__defaults__, cells
-    )
-    new.__kwdefaults__ = function.__kwdefaults__
-    return new
+    return redirected(data._map_func._func, copy)

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_eds.bridges.tfrs.candidates import check_fresh, retrace
+from keras_eds.bridges.tfrs.redirected import FUNCTIONS, redirected
 from keras_eds.errors import FieldError
 
 # What `compile` and `fit` leave on a model.
@@ -25,6 +26,7 @@ _TRAINING = (
     "test_function",
     "predict_function",
 )
+_RECURRENT = (tf_keras.layers.RNN, tf_keras.layers.Bidirectional)
 _DEPENDENCIES = "_self_unconditional_checkpoint_dependencies"
 _DEPENDENCY_NAMES = "_self_unconditional_dependency_names"
 
@@ -32,8 +34,9 @@ _DEPENDENCY_NAMES = "_self_unconditional_dependency_names"
 def copy_tfrs(model: tf_keras.Model, fresh: bool = False) -> tf_keras.Model:
     """A second model of the same class, with layers and variables of its own.
 
-    Layers, variables, and lists and dicts of them are copied; vocabularies, losses,
-    data and everything else are shared. The copy is not compiled.
+    Layers, variables, and lists and dicts of them are copied; functions in attributes
+    call the copies; vocabularies, losses, data and everything else are shared. The copy
+    is not compiled.
 
     Args:
         model: A TFRS model. It does not change.
@@ -45,6 +48,7 @@ def copy_tfrs(model: tf_keras.Model, fresh: bool = False) -> tf_keras.Model:
     copier = _Copier(fresh)
     try:
         copied = copier.copy(model)
+        copier.redirect()
         retrace(copied, copier.known)
     except FieldError:
         raise
@@ -72,6 +76,15 @@ class _Copier:
     def old_variables(self) -> list[tf.Variable]:
         """The variables that have been copied."""
         return [old for old, _ in self._memo.values() if isinstance(old, tf.Variable)]
+
+    def redirect(self) -> None:
+        """Lets the user's functions in attributes call the copies."""
+        for _, made in list(self._memo.values()):
+            if not isinstance(made, tf_keras.layers.Layer):
+                continue
+            for name, value in vars(made).items():
+                if isinstance(value, FUNCTIONS) and not _is_theirs(value):
+                    vars(made)[name] = redirected(value, self.known)
 
     def copy(self, value: Any) -> Any:
         if id(value) in self._memo:
@@ -132,11 +145,20 @@ class _Copier:
                 raise TypeError(f"{type(layer).__name__} is a Functional of its own")
             return self._remember(layer, clone)
         inner = list(layer._flatten_layers(include_self=False, recursive=False))
-        if self._fresh and not inner and layer.built and layer.trainable_weights:
+        # A cell alone would not be built again.
+        whole = not inner or isinstance(layer, _RECURRENT)
+        if self._fresh and whole and layer.built and layer.trainable_weights:
             return self._remember(layer, type(layer).from_config(layer.get_config()))
         return self._shell(layer)
 
     def _shell(self, layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        if self._fresh and layer.trainable and layer._trainable_weights:
+            raise FieldError(
+                "`model` must hold its weights in layers, if it is to be drawn anew. "
+                f"Received: a {type(layer).__name__} with weights of its own beside "
+                "those of its layers. Pass a function that builds and compiles the "
+                "model, or choose a method that starts from the trained values."
+            )
         cls: Any = type(layer)
         made = self._remember(layer, cls.__new__(cls))
         # A metric is created with an `update_state` bound to itself.
@@ -162,6 +184,13 @@ class _Copier:
         copied.setdefault("_outbound_nodes_value", [])
         made.__setstate__({**copied, **bound})
         return made
+
+
+def _is_theirs(function: Any) -> bool:
+    """Whether a function is of TensorFlow or tf_keras, and calls no user's layer."""
+    function = getattr(function, "func", function)
+    module = str(getattr(function, "__module__", ""))
+    return module.split(".")[0] in ("tensorflow", "tf_keras", "keras")
 
 
 def _without_training(dependencies: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,22 +30,28 @@ class SearchableTFRS(keras.Model):  # type: ignore[misc]
 
     Args:
         tfrs_model: A TFRS model, which is changed in place.
+        original: The model of which it is a copy. Defaults to None: it is no copy.
 
     Raises:
-        FieldError: If it has no table.
+        FieldError: If it has no table; in the first call, if it reads variables of
+            the original, or has tables or layers that no loss reaches.
     """
 
-    def __init__(self, tfrs_model: tf_keras.Model) -> None:
+    def __init__(
+        self, tfrs_model: tf_keras.Model, original: tf_keras.Model | None = None
+    ) -> None:
         super().__init__(name=tfrs_model.name)
         tables = find_tables(tfrs_model)
         old = [table.embeddings for table in tables.values() if table.built]
         layers = {name: keras_table(name, table) for name, table in tables.items()}
         # In a closure: Keras would take a tf_keras layer for one of its own.
         self._get_tfrs_model: Callable[[], Any] = lambda: tfrs_model
+        self._get_original: Callable[[], Any] = lambda: original
         self._tables = list(layers.values())
         self._rest = _Rest(name="rest")
         self._penalty = keras.metrics.Mean(name="regularization_loss")
         self._total = keras.metrics.Mean(name="total_loss")
+        self._complete = False
         self.supports_jit = False
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
@@ -77,12 +83,23 @@ class SearchableTFRS(keras.Model):  # type: ignore[misc]
     def call(self, inputs: Any, training: Any = False) -> Any:
         """The loss of every example, where the model's losses are such."""
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-        with _without_top_k(self.tfrs_model), _by_example(self.tfrs_model):
-            losses = self.tfrs_model.compute_loss(inputs, training=training)
         if not self._rest.complete:
-            self._check_used()
-            self._rest.adopt(_variables_of(self.tfrs_model))
-        return losses
+            self._first_call(inputs)
+        return self._loss_of_examples(inputs, training)
+
+    def _loss_of_examples(self, inputs: Any, training: Any) -> Any:
+        with _without_top_k(self.tfrs_model), _by_example(self.tfrs_model):
+            return self.tfrs_model.compute_loss(inputs, training=training)
+
+    def _first_call(self, inputs: Any) -> None:
+        # Candidates, which no loss trains, have been looked up already.
+        for slot in self._slots().values():
+            slot.used = False
+        with tf.GradientTape() as tape:
+            self._loss_of_examples(inputs, training=False)
+        self._check_used()
+        self._check_own(tape.watched_variables())
+        self._rest.adopt(_variables_of(self.tfrs_model), self.tfrs_model)
 
     def losses_by_example(self, y: Any, y_pred: Any) -> Any:
         """What `call` gave, if that is one number for each example.
@@ -102,6 +119,7 @@ class SearchableTFRS(keras.Model):  # type: ignore[misc]
     def train_step(self, data: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             total = self._track(data, training=True)
+            self._check_complete()
             loss = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         gradients = tape.gradient(loss, [v.value for v in variables])
@@ -158,33 +176,74 @@ class SearchableTFRS(keras.Model):  # type: ignore[misc]
                 "compiles the model."
             )
 
+    def _check_own(self, read: Sequence[tf.Variable]) -> None:
+        original = self._get_original()
+        layers = [] if original is None else layers_of(original)
+        theirs = {id(v) for layer in layers for v in layer._trainable_weights}
+        if any(id(variable) in theirs for variable in read):
+            raise FieldError(
+                "`model` must reach its layers by attributes, lists, dicts and plain "
+                "functions, or else a copy of it reaches those of the original. "
+                f"Received: a {type(original).__name__} whose `compute_loss` does not. "
+                "Pass a function that builds and compiles the model."
+            )
+
+    def _check_complete(self) -> None:
+        new = len(_variables_of(self.tfrs_model)) - len(self._rest.variables)
+        if new and not self._complete:
+            raise FieldError(
+                "`model` must have all its variables before it is trained, else they "
+                f"would stay as they are. Received: {new} that `compute_loss` makes "
+                "with training=True alone. Call model.compute_loss(batch, "
+                "training=True) once before the search."
+            )
+        self._complete = True
+
 
 class _Rest(keras.layers.Layer):  # type: ignore[misc]
     """Holds the variables of a TFRS model that are not in tables."""
 
     complete = False
 
-    def adopt(self, variables: list[tf.Variable]) -> None:
-        """Makes variables that exist those of this layer."""
+    def adopt(self, variables: list[tf.Variable], model: tf_keras.Model) -> None:
+        """Makes variables of a model, which exist, those of this layer."""
+        # A layer that is frozen has variables that do not know it.
+        trained = {id(variable) for variable in model.trainable_variables}
         self._tracker.unlock()
-        self._adopted = [
-            keras.Variable(
+        self._adopted = []
+        for number, variable in enumerate(variables):
+            mine = keras.Variable(
                 variable,
-                trainable=variable.trainable,
+                trainable=id(variable) in trained,
                 dtype=variable.dtype.name,
                 autocast=False,
                 name=f"variable_{number}",
             )
-            for number, variable in enumerate(variables)
-        ]
+            mine.constraint = _of_tensors(variable.constraint)
+            self._adopted.append(mine)
         self.built = self.complete = True
+
+
+def _of_tensors(constraint: Any) -> Callable[[Any], Any] | None:
+    if constraint is None:
+        return None
+    return lambda variable: constraint(tf.convert_to_tensor(variable))
 
 
 def _variables_of(model: tf_keras.Model) -> list[tf.Variable]:
     metrics = {id(v) for metric in model.metrics for v in metric.variables}
+    try:
+        variables = model.variables
+    except ValueError as error:
+        raise FieldError(
+            "`model` must use all its layers when it computes its loss. Received: a "
+            f"{type(model).__name__} with a layer that is not built by then ({error}). "
+            "Remove the layer; if `compute_loss` does use it, pass a function that "
+            "builds and compiles the model."
+        ) from error
     return [
         variable
-        for variable in model.variables
+        for variable in variables
         # A lookup layer names its vocabulary among them.
         if isinstance(variable, tf.Variable)
         and id(variable) not in metrics

@@ -73,6 +73,8 @@ class TFRSLayer(tf_keras.layers.Layer):  # type: ignore[misc]
         self.trained = [v.value for v in layer.trainable_variables]
         self.state = [v.value for v in layer.non_trainable_variables]
         for variable in layer.trainable_variables:
+            # An optimizer of tf_keras asks the bare variable.
+            variable.value._constraint = variable.constraint
             if variable.regularizer is not None:
                 self.add_loss(_penalty_of(variable))
         self.built = True
