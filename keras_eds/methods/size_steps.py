@@ -17,7 +17,7 @@ from keras_eds.methods.base import Outcome, Proposal, SearchState, Wait, WarmSta
 from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
 from keras_eds.methods.sseds import measurements_of
-from keras_eds.methods.step_course import Course
+from keras_eds.methods.step_course import Course, Follower
 from keras_eds.plan import DimensionPlan
 from keras_eds.row_plan import RowPlan
 from keras_eds.surgery.small_layer import Alignment
@@ -109,7 +109,7 @@ class SizeSteps(SingleShot):
         # A project is known by what has no underscore: of a function, by its name.
         self._quality = quality
         self.measured_by = _name_of(quality)
-        self._course: tuple[Any, list[Outcome], Course] | None = None
+        self._follower = Follower()
 
     @property
     @abstractmethod
@@ -200,25 +200,12 @@ class SizeSteps(SingleShot):
 
     def _followed(self, state: SearchState) -> Course:
         """The course up to the last finished step."""
-        steps = _finished(state)
-        outcomes = [outcome for _, outcome in steps]
         full = state.done("probe")[-1][1]
-        assert full is not None and full.qualities is not None
+        assert full is not None
         start = (state.fields, state.budgets, state.seed)
-        known = self._course
-        # As far as it is the very same course, it need not be gone again.
-        if (
-            known is None
-            or known[0] != start
-            or not _begins([full, *outcomes], known[1])
-        ):
-            known = (start, [full], self._new_course(state, full.qualities))
-        for proposal, outcome in steps[len(known[1]) - 1 :]:
-            assert outcome.qualities is not None and proposal.plan is not None
-            known[2].observe(proposal.plan, outcome.qualities)
-            known[1].append(outcome)
-        self._course = known
-        return known[2]
+        return self._follower.follow(
+            start, full, _finished(state), lambda q: self._new_course(state, q)
+        )
 
 
 def _name_of(quality: Callable[[Any], Any] | None) -> str | None:
@@ -257,23 +244,6 @@ def _finished(state: SearchState) -> list[tuple[Proposal, Outcome]]:
             break
         steps.append((proposal, outcome))
     return steps
-
-
-def _begins(outcomes: Sequence[Outcome], known: Sequence[Outcome]) -> bool:
-    """Whether `outcomes` begins with those that are known."""
-    pairs = zip(outcomes, known, strict=False)
-    return len(known) <= len(outcomes) and all(_same(*pair) for pair in pairs)
-
-
-def _same(one: Outcome, other: Outcome) -> bool:
-    # A worker reads what it knows already from the disk again, after every step.
-    if one is other:
-        return True
-    if one.score != other.score:
-        return False
-    assert one.qualities is not None and other.qualities is not None
-    arrays, others = one.qualities.arrays(), other.qualities.arrays()
-    return all(np.array_equal(arrays[name], others[name]) for name in others)
 
 
 def _seen(state: SearchState) -> list[DimensionPlan]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from keras_eds.id_quality import Qualities
+from keras_eds.methods.base import Outcome, Proposal
 from keras_eds.plan import DimensionPlan
 
 
@@ -43,3 +48,58 @@ class Course(ABC):
 
     @abstractmethod
     def _learn(self, sizes: DimensionPlan, qualities: Qualities) -> float: ...
+
+
+class Follower:
+    """Leads a course through what is finished, and through nothing twice."""
+
+    def __init__(self) -> None:
+        self._start: Any = None
+        self._seen: list[Outcome] = []
+        self._course: Course | None = None
+
+    def follow(
+        self,
+        start: Any,
+        full: Outcome,
+        steps: Sequence[tuple[Proposal, Outcome]],
+        new: Callable[[Qualities], Course],
+    ) -> Course:
+        """The course after the steps.
+
+        Args:
+            start: What tells this search from others.
+            full: What the full model came to.
+            steps: All that are finished, in order.
+            new: Makes the course before its first step, of the full model's qualities.
+        """
+        outcomes = [full, *(outcome for _, outcome in steps)]
+        # If a step cannot be learned from, all are gone through again.
+        course, self._course = self._course, None
+        if course is None or start != self._start or not _begins(outcomes, self._seen):
+            assert full.qualities is not None
+            course = new(full.qualities)
+            self._start, self._seen = start, [full]
+        for proposal, outcome in steps[len(self._seen) - 1 :]:
+            assert outcome.qualities is not None and proposal.plan is not None
+            course.observe(proposal.plan, outcome.qualities)
+            self._seen.append(outcome)
+        self._course = course
+        return course
+
+
+def _begins(outcomes: Sequence[Outcome], known: Sequence[Outcome]) -> bool:
+    """Whether `outcomes` begins with those that are known."""
+    pairs = zip(outcomes, known, strict=False)
+    return len(known) <= len(outcomes) and all(_same(*pair) for pair in pairs)
+
+
+def _same(one: Outcome, other: Outcome) -> bool:
+    # A worker reads what it knows already from the disk again, after every step.
+    if one is other:
+        return True
+    if one.score != other.score:
+        return False
+    assert one.qualities is not None and other.qualities is not None
+    arrays, others = one.qualities.arrays(), other.qualities.arrays()
+    return all(np.array_equal(arrays[name], others[name]) for name in others)
