@@ -49,7 +49,8 @@ def write_tables(results: Path, budgets: Sequence[float]) -> None:
 
 def _summary(table: pd.DataFrame, budgets: Sequence[float]) -> str:
     """Test AUC by method and budget; the full model once."""
-    full = table[table.method == "full"]["test AUC"].iloc[0]
+    full = table[table.method == "full"]["test AUC"]
+    known = f"{full.iloc[0]:.4f}" if len(full) else "not run yet"
     lines = [
         "| | " + " | ".join(f"{budget:.0%}" for budget in budgets) + " |",
         "|---" * (len(budgets) + 1) + "|",
@@ -59,7 +60,7 @@ def _summary(table: pd.DataFrame, budgets: Sequence[float]) -> str:
             auc = rows.set_index("budget")["test AUC"]
             cells = [_or_blank(auc.get(budget, np.nan), ".4f") for budget in budgets]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"The full model: {full:.4f}."])
+    return "\n".join([*lines, "", f"The full model: {known}."])
 
 
 def _markdown(table: pd.DataFrame) -> str:
