@@ -189,8 +189,10 @@ class SearchableTFRS(keras.Model):  # type: ignore[misc]
             )
 
     def _check_complete(self) -> None:
+        if self._complete:
+            return
         new = len(_variables_of(self.tfrs_model)) - len(self._rest.variables)
-        if new and not self._complete:
+        if new:
             raise FieldError(
                 "`model` must have all its variables before it is trained, else they "
                 f"would stay as they are. Received: {new} that `compute_loss` makes "
