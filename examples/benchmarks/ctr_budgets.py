@@ -5,8 +5,9 @@ sample, and a two-tower model on MovieLens-1M, and compares, at equal bytes: equ
 widths, random widths, SSEDS on columns (the paper) and on the principal subspace;
 and, with a size for every id and its index counted, principal rows, AMTL, AMTL with
 one network instead of twins (AML), AMTL from a trained model, AMTL's sizes with
-values drawn anew, random sizes sorted by frequency, and MDE by
-popularity; before and after retraining.
+values drawn anew, random sizes sorted by frequency, and MDE by popularity; before and
+after retraining. AMTL retrains sizes for ids and one width a field: the better one on
+validation data stands under its name, each under "AMTL: ids" and "AMTL: fields".
 Everything is chosen on validation data and reported on test data.
 
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
