@@ -45,6 +45,7 @@ def test_nothing_but_exports_is_replaced(tmp_path):
         ("mine", "litert", "is a folder"),
         ("note", "tf_saved_model", "is a file"),
         ("note", "litert", "of another kind"),
+        ("note/below/it", "litert", "note' is a file"),
         ("model.keras", "litert", "of another kind"),
         ("model.keras", "onnx", "of another kind"),
     ):
@@ -111,6 +112,14 @@ def test_ctrl_c_between_the_old_and_the_new_loses_neither(
     else:
         assert [p.name for p in tmp_path.iterdir()] == ["served"]
     np.testing.assert_array_equal(run(path, "tf_saved_model", ids), model(ids).numpy())
+
+
+def test_a_link_stays_a_link(tmp_path):
+    link = tmp_path / "now"
+    link.symlink_to(tmp_path / "version_1")
+    for overwrite in (False, True):
+        assert keras_eds.export(small(), link, "litert", overwrite=overwrite) == link
+        assert link.is_symlink() and (tmp_path / "version_1").is_file()
 
 
 def test_new_folders_stay_with_what_they_hold(tmp_path):

@@ -9,7 +9,7 @@ from search_setup import ITEMS, USERS, WIDTH, build, data
 
 import keras_eds
 from keras_eds import DimensionPlan, FieldPlan, RowPlan
-from keras_eds.errors import PlanError
+from keras_eds.errors import DataError, PlanError
 from keras_eds.methods import AMTL, MDE
 from keras_eds.pretraining import plan_drift
 
@@ -143,3 +143,14 @@ def test_what_does_not_fit_is_refused():
         plan_drift(model, plan, week(), week(), part)
     with pytest.raises(PlanError, match="must name tables of `model`"):
         plan_drift(model, plan.renamed(lambda n: f"my_{n}"), week(), week())
+    full = week()
+    for bad in (
+        {**full, "validation_data": 1},
+        {**full, "steps_per_epoch": 1},
+        {"x": iter([(full["x"], full["y"])])},
+        {"y": full["y"]},
+    ):
+        with pytest.raises(DataError, match="`this` must have `x`"):
+            plan_drift(model, plan, full, bad)
+        with pytest.raises(DataError, match="`last` must have `x`"):
+            plan_drift(model, plan, bad, full)

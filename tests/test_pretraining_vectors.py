@@ -158,6 +158,7 @@ def test_content_that_says_nothing_gives_the_weighted_mean():
         (lambda v: mean_of_similar(v, [0, 1], [1, -1]), "at least 0"),
         (lambda v: mean_of_similar(v, [0, 1], [0, 0]), "sum above 0"),
         (lambda v: vectors_from_content(v, v[:2], v), "a row for each"),
+        (lambda v: vectors_from_content(v[:1], v[:1], v), "at least 2 items"),
         (lambda v: vectors_from_content(v, v, v[:, :1]), "the features of"),
         (lambda v: vectors_from_content(v, v, [["a"]]), "`new_content` must be"),
         (lambda v: vectors_from_content(v, v, v, [1, 1, -1]), "least -1.*sum 1"),

@@ -101,6 +101,11 @@ def vectors_from_content(
     known, x = _matrix("vectors", vectors), _matrix("content", content)
     new = _matrix("new_content", new_content)
     counts = np.ones(len(known)) if weights is None else _weights(weights)
+    if len(known) < 2:
+        raise DataError(
+            "`vectors` must be of at least 2 items, to learn from one what the other "
+            f"is checked on. Received: {len(known)}. Use `mean_of_similar`."
+        )
     allowed = counts.ndim == 1 and (np.isfinite(counts) & (counts >= 0)).all()
     if not allowed or not counts.sum() > 0:
         raise DataError(

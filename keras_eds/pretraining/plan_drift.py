@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_eds.budget import Budget
-from keras_eds.errors import PlanError
+from keras_eds.errors import DataError, PlanError
 from keras_eds.field import Field
 from keras_eds.measurements import Measurements
 from keras_eds.methods import SSEDS, Method, Outcome, PrincipalRows, Proposal
@@ -57,7 +57,8 @@ def plan_drift(
     Raises:
         PlanError: If a plan does not belong to the model, or the method has to
             train before it can plan.
-        DataError: If an id is out of range.
+        DataError: If an id is out of range, or data is of a kind that is not named
+            above, such as a generator, which can be read only once.
 
     Example:
 
@@ -69,6 +70,8 @@ def plan_drift(
         A plan is searched again as data moves in the deployment of Qu et al.,
         Single-shot Embedding Dimension Search in Recommender System, SIGIR 2022.
     """
+    _check("last", last)
+    _check("this", this)
     pairs = match(model, plan)
     # The plan in the model's names.
     old = DimensionPlan(tuple(replace(kept, field=site.field) for site, kept in pairs))
@@ -92,6 +95,18 @@ def plan_drift(
         new = replace(new, field=field)
         moved.append(FieldDrift(kept, new, last_counts, this_counts))
     return PlanDrift(tuple(moved), _scores(model, old, now, this))
+
+
+def _check(argument: str, data: Mapping[str, Any]) -> None:
+    known = ("x", "y", "sample_weight", "batch_size")
+    if set(data) <= set(known) and "x" in data and not isinstance(data["x"], Iterator):
+        return
+    received = {key: type(value).__name__ for key, value in data.items()}
+    raise DataError(
+        f"`{argument}` must have `x`, arrays or a data set that can be read more than "
+        f"once, and of {known[1:]} what `fit` would get. Received: {received}. Leave "
+        "out other arguments of `fit`; make a tf.data.Dataset of a generator."
+    )
 
 
 def _counts(

@@ -18,8 +18,15 @@ def check_free(path: Path, overwrite: bool, folder: bool) -> None:
 
     Raises:
         FileExistsError: If something is there and `overwrite` is not set, or it is
-            nothing that an export has written.
+            nothing that an export has written; or if a file stands where a folder
+            on the way should be.
     """
+    above = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+    if above is not None:
+        raise FileExistsError(
+            f"`path` must be in a folder. Received: path={str(path)!r}, where "
+            f"{str(above)!r} is a file. Choose another path."
+        )
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:

@@ -65,7 +65,8 @@ def export(
     PosixPath('served')
     >>> tf.saved_model.load("served").serve(inputs)  # doctest: +SKIP
     """
-    target = Path(path)
+    # A link stays one: what it points to is written.
+    target = Path(os.path.realpath(path))
     _check(format, quantize)
     check_free(target, overwrite, folder=format == "tf_saved_model")
     # TensorFlow's parts are imported only where they can be used.
@@ -87,7 +88,7 @@ def export(
                 raise
             except Exception as error:
                 raise _unknown(model, format, error) from error
-    return target
+    return Path(path)
 
 
 def _unknown(model: keras.Model, format: str, error: Exception) -> ExportError:
