@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_eds.errors import DataError
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_training
 
 _DATA = ("x", "y", "sample_weight", "batch_size", "class_weight", "shuffle")
 _REREAD = (
@@ -208,7 +208,7 @@ def _refuse_one_shot(name: str, data: Any) -> None:
 
 def _first_batch(name: str, data: dict[str, Any]) -> Any:
     try:
-        batches, number = keras_private.batches(data)
+        batches, number = keras_training.batches(data)
         batch = None if number == 0 else next(batches, None)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise DataError(
@@ -225,7 +225,7 @@ def _first_batch(name: str, data: dict[str, Any]) -> Any:
 def _check_batch(name: str, batch: Any, model: keras.Model) -> None:
     labelled = isinstance(batch, tuple | list) and len(batch) > 1
     labelled = labelled and batch[1] is not None
-    if keras_private.compiled_loss_exists(model) and not labelled:
+    if keras_training.compiled_loss_exists(model) and not labelled:
         raise DataError(
             f"`{name}` must come with labels, since the model has a loss. Received: "
             "inputs without labels. Pass y, or a data set of (x, y) pairs."

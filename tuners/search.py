@@ -15,7 +15,7 @@ from keras_eds import methods
 from keras_eds.budget import parse_budgets
 from keras_eds.errors import DataError, EDSError, FieldError, ProjectError, StageError
 from keras_eds.methods import Method
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_training
 from keras_eds.surgery.inspect import inspect_batches
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.tuners import project
@@ -158,7 +158,7 @@ class EDSSearch(SearchResults):
         probe = getattr(self.method, "probe", None)
         if probe is not None:
             data.measured_on(probe["data"])
-        batches, _ = keras_private.batches(data.inspected)
+        batches, _ = keras_training.batches(data.inspected)
         batch = next(batches)
         first = batch[0] if isinstance(batch, tuple | list) else batch
         self.hypermodel.sample = first
@@ -177,10 +177,10 @@ class EDSSearch(SearchResults):
         callbacks = {"callbacks": data.options.get("callbacks")}
         one = FitData(names, validation, callbacks)
         with (
-            keras_private.training_with(model, model.optimizer, eager=True),
+            keras_training.training_with(model, model.optimizer, eager=True),
             # On JAX, `evaluate` would build it.
-            keras_private.without_optimizer(model),
-            keras_private.metrics_unchanged(model),
+            keras_training.without_optimizer(model),
+            keras_training.metrics_unchanged(model),
         ):
             try:
                 evaluate(model, one, self._eds_oracle.objective)

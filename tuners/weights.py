@@ -8,13 +8,13 @@ from pathlib import Path
 import keras
 
 from keras_eds.errors import ProjectError
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_training
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
     """Saves weights; whoever is killed meanwhile leaves the old file."""
     part = path.with_name(f"part-{os.getpid()}-{path.name}")
-    with keras_private.without_optimizer(model):
+    with keras_training.without_optimizer(model):
         model.save_weights(part)
     part.replace(path)
 
@@ -26,7 +26,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
         ProjectError: If the file is damaged or of another model.
     """
     try:
-        with keras_private.without_optimizer(model):
+        with keras_training.without_optimizer(model):
             model.load_weights(path)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise damaged(path, error) from error
@@ -35,7 +35,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
 def save_model(model: keras.Model, path: Path) -> None:
     """Saves a whole model, all or nothing."""
     part = path.with_name(f"part-{os.getpid()}-{path.name}")
-    with keras_private.without_optimizer(model):
+    with keras_training.without_optimizer(model):
         model.save(part)
     part.replace(path)
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_eds.layers.lookup_layer import LookupLayer
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 
 Frequency = int | Callable[[int], bool]
 _TABLES = (keras.layers.Embedding, LookupLayer)
@@ -122,7 +122,7 @@ class UpdateSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         model, whole = self.model, self._functions[True, True]
         frozen = self._parts["network" if trained[0] else "tables"]
         kept = self._parts["tables" if trained[0] else "network"]
-        widen = keras_private.narrow_optimizer(model.optimizer, kept)
+        widen = keras_training.narrow_optimizer(model.optimizer, kept)
         for variable in frozen:
             variable.trainable = False
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_eds.errors import FieldError
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.measure import strategy_scope
 
 
@@ -58,7 +58,7 @@ def custom_objects(model: keras.Model) -> dict[str, Any]:
 
 def compile_like(source: keras.Model, target: keras.Model) -> None:
     """Compiles `target` with the settings of `source`, and state of its own."""
-    arguments = keras_private.compile_arguments(source)
+    arguments = keras_training.compile_arguments(source)
     with (
         keras.saving.custom_object_scope(custom_objects(source)),
         strategy_scope(source),
@@ -67,7 +67,7 @@ def compile_like(source: keras.Model, target: keras.Model) -> None:
             target.compile_from_config(source.get_compile_config())
             return
         arguments = {key: _renewed(value) for key, value in arguments.items()}
-        for name, value in keras_private.compiled_attributes(source).items():
+        for name, value in keras_training.compiled_attributes(source).items():
             if source is not target or isinstance(value, keras.optimizers.Optimizer):
                 keras_private.set_attribute(target, name, _renewed(value))
         keras.Model.compile(target, **arguments)

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_eds.errors import DataError
 from keras_eds.field import Field
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.surgery.told_ids import told_ids
 
@@ -140,6 +140,6 @@ def _inputs(data: Mapping[str, Any]) -> Iterator[Any]:
     if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
         data["batch_size"] = BATCH_SIZE
         data.pop("steps_per_epoch", None)
-    batches, number = keras_private.batches(data)
+    batches, number = keras_training.batches(data)
     for batch in islice(batches, number):
         yield batch[0] if isinstance(batch, tuple | list) else batch

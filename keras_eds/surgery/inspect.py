@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_eds.errors import DataError, FieldError
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.sites import Site, all_sites
 
 FIRST_BATCHES = 2
@@ -35,7 +35,7 @@ def inspect_batches(
         DataError: If there is no batch, or an id is out of range.
         FieldError: If a table is read directly.
     """
-    batches, _ = keras_private.batches(dict(data))
+    batches, _ = keras_training.batches(dict(data))
     seen = 0
     for batch in islice(batches, FIRST_BATCHES):
         x = batch[0] if isinstance(batch, tuple | list) else batch

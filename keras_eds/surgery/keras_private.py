@@ -1,24 +1,16 @@
-"""Every use of Keras's private API in this room, in one place."""
+"""Every use of the private API of Keras's layers in this room, in one place."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
-from keras.src.trainers.data_adapters import get_data_adapter
-from keras.src.trainers.trainer import Trainer
-
-from keras_eds.errors import DataError
 
 # A Functional graph finds its layers through these: they stay with the object.
 _GRAPH_ATTRIBUTES = ("_inbound_nodes", "_outbound_nodes")
-_FIT_RESULTS = ("history", "stop_training")
 _COMPILED_FUNCTIONS = ("train_function", "test_function", "predict_function")
-_OPTIMIZED = ("_trainable_variables", "_trainable_variables_indices")
 
 
 def become(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
@@ -115,42 +107,6 @@ def refresh(model: keras.Model) -> None:
                 layer._track_variables()
 
 
-def compile_arguments(model: keras.Model) -> dict[str, Any] | None:
-    """The arguments of the last `compile`, as objects.
-
-    None where the class has a `compile_from_config` of its own.
-    """
-    if type(model).compile_from_config != Trainer.compile_from_config:
-        return None
-    arguments = dict(model._compile_config.config)
-    arguments["auto_scale_loss"] = model.optimizer is not arguments["optimizer"]
-    return arguments
-
-
-def exchange_optimizer(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> None:
-    """Compiles anew with another optimizer, which takes over the old one's state."""
-    old, arguments = model.optimizer, compile_arguments(model)
-    assert arguments is not None
-    keras.Model.compile(model, **{**arguments, "optimizer": optimizer})
-    if old.built:
-        model.optimizer.build(model.trainable_variables)
-        for source, target in zip(
-            old.variables, model.optimizer.variables, strict=True
-        ):
-            target.assign(source)
-
-
-def compiled_attributes(model: keras.Model) -> dict[str, Any]:
-    """The attributes that a class's own `compile` sets, which Keras cannot tell."""
-    own = type(model).compile
-    if own == Trainer.compile:
-        return {}
-    names = inspect.unwrap(own).__code__.co_names
-    return {name: vars(model)[name] for name in names if name in vars(model)}
-
-
 def set_attribute(model: keras.Model, name: str, value: Any) -> None:
     """Sets an attribute of a built model."""
     locked = model._tracker.locked
@@ -160,31 +116,6 @@ def set_attribute(model: keras.Model, name: str, value: Any) -> None:
     finally:
         if locked:
             model._tracker.lock()
-
-
-@contextmanager
-def training_with(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, eager: bool
-) -> Iterator[None]:
-    """Lets `model.fit` use another optimizer for a while, without recompiling."""
-    old_optimizer = model.optimizer
-    old_settings = (model.run_eagerly, model.jit_compile, model.steps_per_execution)
-    # Set by `fit`; a model that was never trained has no history.
-    old = {name: vars(model)[name] for name in _FIT_RESULTS if name in vars(model)}
-    try:
-        _set_optimizer(model, optimizer)
-        if eager:
-            model.run_eagerly, model.jit_compile = True, False
-            model.steps_per_execution = 1
-        refresh(model)
-        yield
-    finally:
-        _set_optimizer(model, old_optimizer)
-        model.run_eagerly, model.jit_compile, model.steps_per_execution = old_settings
-        for name in _FIT_RESULTS:
-            vars(model).pop(name, None)
-        vars(model).update(old)
-        refresh(model)
 
 
 @contextmanager
@@ -213,142 +144,3 @@ def num_replicas() -> int:
 
     context = tf.distribute.get_replica_context()
     return 1 if context is None else int(context.num_replicas_in_sync)
-
-
-def narrow_optimizer(
-    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
-) -> Callable[[], None]:
-    """Lets a built optimizer know only some of its variables, until undone.
-
-    What it remembers of the others stays as it is.
-
-    Returns:
-        A function that undoes it.
-    """
-    inner = getattr(optimizer, "inner_optimizer", None)
-    parts = [optimizer] if inner is None else [optimizer, inner]
-    # Past the attributes' tracker, which would take the variables for its own.
-    states = [vars(part) for part in parts]
-    before = [{name: state[name] for name in _OPTIMIZED} for state in states]
-    keys = {optimizer._var_key(variable) for variable in variables}
-    for part, state in zip(parts, states, strict=True):
-        known, places = (state[name] for name in _OPTIMIZED)
-        kept = [variable for variable in known if part._var_key(variable) in keys]
-        state["_trainable_variables"] = kept
-        state["_trainable_variables_indices"] = {
-            key: place for key, place in places.items() if key in keys
-        }
-
-    def undo() -> None:
-        for state, known in zip(states, before, strict=True):
-            state.update(known)
-
-    return undo
-
-
-@contextmanager
-def without_optimizer(model: keras.Model) -> Iterator[None]:
-    """Leaves the optimizer's state out of what is saved or loaded."""
-    optimizer = model.optimizer
-    _set_optimizer(model, None)
-    try:
-        yield
-    finally:
-        _set_optimizer(model, optimizer)
-
-
-def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
-    # Past the tracker: the optimizer is no part of the model's saved state here.
-    set_attribute(model, "optimizer", optimizer)
-
-
-def compiled_loss_exists(model: keras.Model) -> bool:
-    """Whether `compile` was given a loss."""
-    return getattr(model, "_compile_loss", None) is not None
-
-
-class _ByExample:
-    """A loss that is not averaged over the examples."""
-
-    def __init__(self, loss: keras.losses.Loss) -> None:
-        self._loss = loss
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        reduction = self._loss.reduction
-        self._loss.reduction = "none"
-        try:
-            values = self._loss(y_true, y_pred, sample_weight)
-        finally:
-            self._loss.reduction = reduction
-        examples = keras.tree.flatten(y_pred)[0].shape[0]
-        if tuple(values.shape)[:1] != (examples,):
-            raise DataError(
-                "`loss` must be one number for each example. Received: "
-                f"{type(self._loss).__name__}, which gave shape {tuple(values.shape)} "
-                f"for {examples} examples. Average in its `reduction`, not in `call`."
-            )
-        return keras.ops.mean(keras.ops.reshape(values, (examples, -1)), axis=1)
-
-
-def losses_by_example(model: keras.Model, y: Any, y_pred: Any) -> Any:
-    """The compiled loss of every example, without what layers add to it.
-
-    Args:
-        model: A compiled model.
-        y: Labels of a batch.
-        y_pred: What the model gave for it.
-
-    Returns:
-        Shape `(batch,)`.
-
-    Raises:
-        DataError: If there is no compiled loss, or it is not one of each example.
-    """
-    if not compiled_loss_exists(model):
-        raise DataError(
-            "`model` must be compiled with a loss. Received: a model without, whose "
-            "loss is not known of each example. Call compile(loss=...), or choose "
-            "another method."
-        )
-    loss = model._compile_loss
-    if not loss.built:
-        loss.build(y, y_pred)
-    flat = loss._flat_losses
-    with metrics_unchanged(model):
-        try:
-            loss._flat_losses = [f._replace(loss=_ByExample(f.loss)) for f in flat]
-            return loss(y, y_pred, None)
-        finally:
-            loss._flat_losses = flat
-
-
-def batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
-    """The batches that `fit(**data)` would see, as NumPy, and how many there are.
-
-    Args:
-        data: `x`, `y`, `sample_weight`, `batch_size`, `steps_per_epoch`.
-    """
-    adapter = get_data_adapter(
-        x=data.get("x"),
-        y=data.get("y"),
-        sample_weight=data.get("sample_weight"),
-        batch_size=data.get("batch_size"),
-        steps_per_epoch=data.get("steps_per_epoch"),
-        shuffle=False,
-    )
-    number = data.get("steps_per_epoch") or adapter.num_batches
-    return iter(adapter.get_numpy_iterator()), number
-
-
-@contextmanager
-def metrics_unchanged(model: keras.Model) -> Iterator[None]:
-    """Restores the state of the model's metrics."""
-    values = {
-        id(v): np.array(keras.ops.convert_to_numpy(v)) for v in model.metrics_variables
-    }
-    try:
-        yield
-    finally:
-        for variable in model.metrics_variables:
-            if id(variable) in values:
-                variable.assign(values[id(variable)])

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_eds.errors import DataError, FieldError, StageError
 from keras_eds.measurements import Measurements
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.gate import SaliencyRecorder, gates_on
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
@@ -69,7 +69,7 @@ def measure(
         with gates_on(sites) as gates:
             recorder = _recorder_for(model)
             # Tracing or compiling a graph costs more than a few steps do.
-            with keras_private.training_with(model, recorder, eager=True):
+            with keras_training.training_with(model, recorder, eager=True):
                 history = model.fit(
                     **data, epochs=1, steps_per_epoch=steps, verbose=verbose
                 )
@@ -112,7 +112,7 @@ def _schedule(
         size = data.get("batch_size") or 32
         data["batch_size"] = max(size, min(ENOUGH_EXAMPLES, share))
         return data, 1
-    iterator, number = keras_private.batches(data)
+    iterator, number = keras_training.batches(data)
     if number == 0:
         raise DataError("`x` must hold at least one batch. Received: no batch.")
     if batches is None:

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_eds.errors import DataError, StageError
 from keras_eds.id_quality import IdQuality, Qualities
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.count import check_ids
 from keras_eds.surgery.measure import ENOUGH_EXAMPLES
 from keras_eds.surgery.sites import Filters, Site, find_sites
@@ -71,7 +71,7 @@ def _losses(model: keras.Model, y: Any, predicted: Any) -> Any:
     # A model without a compiled loss may know it of every example by itself.
     if hasattr(model, "losses_by_example"):
         return model.losses_by_example(y, predicted)
-    return keras_private.losses_by_example(model, y, predicted)
+    return keras_training.losses_by_example(model, y, predicted)
 
 
 def scores_of(losses: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def _examples(data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     if steps is None and leaves and all(isinstance(a, np.ndarray) for a in leaves):
         # A pass costs by the batch.
         data["batch_size"] = max(data.get("batch_size") or 32, ENOUGH_EXAMPLES)
-    batches, number = keras_private.batches({**data, "steps_per_epoch": steps})
+    batches, number = keras_training.batches({**data, "steps_per_epoch": steps})
     for batch in islice(batches, number):
         labelled = isinstance(batch, tuple | list) and len(batch) > 1
         yield (batch[0], batch[1]) if labelled else (batch, None)

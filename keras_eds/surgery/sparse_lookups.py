@@ -12,7 +12,7 @@ from keras_eds.backend.lookup import lookup
 from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
 from keras_eds.layers.combining import reduce_rows, scale_of
 from keras_eds.optimizers import LazyAdagrad, LazyAdam
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.sites import all_sites, is_reducing
 
 _LAZY = {"Adam": LazyAdam, "Adagrad": LazyAdagrad}
@@ -56,7 +56,7 @@ def use_sparse_lookups(model: keras.Model, lazy_optimizer: bool = False) -> kera
     optimizer = lazy_twin(model) if lazy_optimizer else None
     look_up_by_rows(tables)
     if optimizer is not None:
-        keras_private.exchange_optimizer(model, optimizer)
+        keras_training.exchange_optimizer(model, optimizer)
     keras_private.refresh(model)
     return model
 
@@ -126,7 +126,7 @@ def lazy_twin(model: keras.Model) -> keras.optimizers.Optimizer:
     if (
         optimizer is None
         or twin is None
-        or keras_private.compile_arguments(model) is None
+        or keras_training.compile_arguments(model) is None
     ):
         kind = "no optimizer" if optimizer is None else type(optimizer).__name__
         raise ValueError(
