@@ -258,7 +258,7 @@ def test_bad_input(tmp_path):
 
 
 def test_one_width_a_field_is_tried_too():
-    """Columns come as the mean size over all lookups of a field reaches them."""
+    """Widths are in proportion to the mean sizes over the lookups of fields."""
     fields = [keras_eds.Field("even", 100, 3), keras_eds.Field("few", 100, 3)]
     method = AMTL()
     budget = keras_eds.Budget.parse(0.55)
@@ -282,6 +282,14 @@ def test_one_width_a_field_is_tried_too():
     assert [proposal.plan for proposal in proposals] == plans
     assert {p.name: p.kept_dim for p in plans[1]} == {"even": 2, "few": 1}
     assert plans[1].fits(budget)
+    wide = [keras_eds.Field("even", 100, 30), keras_eds.Field("few", 100, 30)]
+    odds = [np.full((2, 30), -40.0), np.full((2, 30), -40.0)]
+    # 20 values for ids that come 4 times of 5, else none; and 4 for all.
+    odds[0][0, :20], odds[1][:, :4] = 40.0, 40.0
+    often = [np.array([4.0, 1.0]), np.array([1.0, 1.0])]
+    ten = keras_eds.Budget(parameters=10 * (100 + 30))
+    found = {p.name: p.kept_dim for p in method._narrow(wide, odds, often, ten)}
+    assert found == {"even": 8, "few": 2}
     # What was learned is not lost to a budget that pays for nothing.
     least = keras_eds.Budget(num_bytes=1)
     for draw in (0, 1):

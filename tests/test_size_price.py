@@ -78,3 +78,18 @@ def test_ids_of_small_tables_that_come_often_pay_least():
         small, large = (masking.masks.sizes() for masking in maskings)
     assert small[0] >= small[2] and small[2] >= large[0] > large[10] >= large[20]
     assert small[3] == large[30] == 0
+
+
+def test_sizes_are_learned_below_what_indexes_take():
+    with masked() as maskings:
+        price = SizePrice(maskings)
+        price.read()
+        target = 4.0 * 8  # for 44 ids, whose indexes take 44 bytes and more
+        assert price.meet(target) == pytest.approx(target, rel=2e-3)
+        chances = [
+            softmax(m.masks.group_logits()[m.masks.group_of_id]) for m in maskings
+        ]
+    small, large = (chance @ np.arange(WIDTH + 1) for chance in chances)
+    # Half of it is for values, and common ids still have most of them.
+    assert small.sum() + large.sum() == pytest.approx(target / 4 / 2, rel=2e-3)
+    assert small[0] > small[1] > large[0] > small[2] > large[10] > large[20]

@@ -34,7 +34,9 @@ class SizePrice:
     tables, so that a few ids which come often keep long vectors where many that
     seldom come do not. An id that never comes counts as half a time. The expected
     cost of a table is the bytes of `sum_i size_i` values and of its index, at most
-    those of the whole table.
+    those of the whole table. An index that takes more than the values counts as
+    much as they do: such a table ends without one, and sizes are to be learned at a
+    budget below what all indexes take, too.
 
     Args:
         maskings: The masked tables.
@@ -103,8 +105,9 @@ class SizePrice:
             chances = np.exp(priced - priced.max(axis=1, keepdims=True))
             mean = chances @ places / chances.sum(axis=1) + masking.masks.min_size
             field = masking.site.field
-            kept = float(ids @ mean) * field.itemsize + _index_bytes(field)
-            total += min(kept, field.num_bytes)
+            values = float(ids @ mean) * field.itemsize
+            index = min(_index_bytes(field), values)
+            total += min(values + index, field.num_bytes)
         return total
 
     @staticmethod

@@ -23,9 +23,6 @@ from keras_eds.methods.single_shot import (
 )
 from keras_eds.plan import DimensionPlan
 
-# Log-odds beyond it are those of what is certain.
-_FARTHEST = 60.0
-
 
 class AMTL(SingleShot):
     """Trains tables together with masks on them, and cuts them as the masks say.
@@ -54,8 +51,8 @@ class AMTL(SingleShot):
 
     values, rounded, with x the largest number at which all tables fit the budget.
     At x = 0 that is the expected size. Where the index of the rows takes much of the
-    budget, one width a field may serve better: `size_i(x)` as the mean over the
-    lookups of a field. Both are retrained, and scores decide (`compare`). Then
+    budget, one width a field may serve better: in proportion to the mean expected
+    size over its lookups. Both are retrained, and scores decide (`compare`). Then
     tables are cut, the networks dropped, and the small model is trained on from the
     weights of the same moment.
 
@@ -181,24 +178,17 @@ class AMTL(SingleShot):
     ) -> DimensionPlan:
         gains = []
         for field, o, n in zip(fields, odds, often, strict=True):
-            # Columns come in the order of x, whatever they cost.
+            weights = n / n.sum() if n.any() else np.full(len(n), 1 / len(n))
+            size = self.min_size + weights @ _chances(o).sum(axis=1)
+            # Highest quotients, as seats are dealt out to parties: widths come out
+            # in proportion to the sizes, whatever they cost.
             cost = field.input_dim + field.output_dim
-            gains.append(np.exp(-_arrivals(o, n, self.min_size)) * cost)
+            gains.append(size / (np.arange(field.output_dim) + 0.5) * cost)
         widths = allocate(
             fields, gains, budget, per_cost=True, constant=False, floor=self.min_size
         )
         named = {f.name: w for f, w in zip(fields, widths, strict=True)}
         return DimensionPlan.of_sizes(fields, named)
-
-
-def _arrivals(odds: np.ndarray, often: np.ndarray, min_size: int) -> np.ndarray:
-    """The x at which the mean size, weighed by `often`, is nearest to 1, 2, ..."""
-    weights = often if often.any() else np.ones(len(odds))
-    shifts = np.arange(-_FARTHEST, _FARTHEST, 0.25)
-    means = np.array([weights @ _chances(odds + x).sum(axis=1) for x in shifts])
-    wanted = np.arange(1, odds.shape[1] + 1) - 0.5
-    later = np.interp(wanted, means / weights.sum(), shifts)
-    return np.concatenate([np.full(min_size, -_FARTHEST), later])
 
 
 def _wishes(odds: list[np.ndarray], groups: list[np.ndarray], min_size: int) -> Wishes:
