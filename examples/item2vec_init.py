@@ -87,7 +87,7 @@ def tables(model: keras.Model, path: Path, names: Iterable[str]) -> keras.Model:
 
 
 def main() -> None:
-    given = arguments(__doc__ or "", "item2vec_init", epochs=6).parse_args()
+    given = arguments(__doc__ or "", "item2vec_init", epochs=4).parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
     data = load(given.data)
