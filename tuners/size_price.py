@@ -35,8 +35,8 @@ class SizePrice:
     seldom come do not. An id that never comes counts as half a time. The expected
     cost of a table is the bytes of `sum_i size_i` values and of its index, at most
     those of the whole table. An index that takes more than the values counts as
-    much as they do: such a table ends without one, and sizes are to be learned at a
-    budget below what all indexes take, too.
+    much as they do, so that sizes are learned at a budget below what all indexes
+    take, too: there tables end with one width, and without an index.
 
     Args:
         maskings: The masked tables.
