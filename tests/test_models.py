@@ -268,6 +268,14 @@ def test_bad_arguments_are_named(arguments, message):
         DeepFM(**{"fields": FIELDS, **arguments})
 
 
+@pytest.mark.parametrize("make_model", MODELS)
+def test_fields_called_like_layers_are_refused(make_model):
+    for name in ("output", "logit", "a_embedding"):
+        fields = [FieldSpec("a", 3), FieldSpec(name, 4)]
+        with pytest.raises(ValueError, match=f'`fields` must not be.*"{name}"'):
+            make_model(fields, embedding_dim=2)
+
+
 def test_fields_must_be_specs():
     with pytest.raises(TypeError, match="FieldSpec"):
         FM([("user", 10)])

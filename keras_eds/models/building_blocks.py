@@ -125,4 +125,18 @@ def finish(
     output = keras.layers.Activation(
         output_activation or "linear", dtype="float32", name="output"
     )(logit)
-    return keras.Model(inputs, output, name=name)
+    return functional(inputs, output, name)
+
+
+def functional(inputs: dict[str, Any], output: Any, name: str) -> keras.Model:
+    """A Functional model, unless a field is called like one of its layers."""
+    try:
+        return keras.Model(inputs, output, name=name)
+    except ValueError as error:
+        if "operation names should be unique" not in str(error):
+            raise
+        raise ValueError(
+            "`fields` must not be called like the model's own layers or another "
+            f"field's table. Received: {sorted(inputs)}. Keras says: {error} Give "
+            "that field another name."
+        ) from error

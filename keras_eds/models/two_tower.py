@@ -13,6 +13,7 @@ from keras_eds.models.building_blocks import (
     dense,
     embed_fields,
     finish,
+    functional,
     seed_stream,
     tower,
 )
@@ -124,7 +125,7 @@ def _encoder(
     x = dense(output_dim, seeds, name="vector")(x)
     if normalize:
         x = keras.layers.UnitNormalization(name="unit_vector")(x)
-    return keras.Model(inputs, x, name=name)
+    return functional(inputs, x, name)
 
 
 def _check_names_differ(query: Sequence[FieldSpec], other: Sequence[FieldSpec]) -> None:
