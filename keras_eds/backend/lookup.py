@@ -11,14 +11,16 @@ from keras.src.backend import AutocastScope
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    def _gather(table: Any, ids: Any) -> Any:
-        # `keras.ops.take` reads the whole variable first. A gather on its handle
-        # does not, and has a gradient of the touched rows only.
+    def gather(table: Any, ids: Any) -> Any:
+        """Rows `ids` of a tensor or variable, all within it."""
+        # `keras.ops.take` looks for negative ids, and reads a whole variable first. A
+        # gather on its handle does not, and has a gradient of the touched rows only.
         return tf.nn.embedding_lookup(table, ids)
 
 else:
 
-    def _gather(table: Any, ids: Any) -> Any:
+    def gather(table: Any, ids: Any) -> Any:
+        """Rows `ids` of a tensor or variable, all within it."""
         return ops.take(table, ids, axis=0)
 
 
@@ -27,5 +29,5 @@ def lookup(table: keras.Variable, ids: Any, dtype: str) -> Any:
     # Under mixed precision Keras casts a variable whenever it is read: the whole
     # table for a few rows.
     with AutocastScope(None):
-        rows = _gather(table.value, ids)
+        rows = gather(table.value, ids)
     return ops.cast(rows, dtype)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from keras import activations, initializers, ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
-from keras_eds.backend.lookup import lookup
+from keras_eds.backend.lookup import gather, lookup
 from keras_eds.layers import masked_twin_checks as checks
 from keras_eds.layers import prefix_mask
 from keras_eds.layers.counts_variable import CountsVariable
@@ -107,6 +107,11 @@ class TwinMasks(keras.layers.Layer):
             checks.check_number("size_penalty", size_penalty, above=False)
             self.size_penalty = self._add_fixed("size_penalty", (), size_penalty)
         self._matrix = prefix_mask.prefix_matrix(output_dim, min_size)
+        # Group 0 has the least size, whatever the twins say, and teaches them nothing.
+        self._taught = np.ones((groups, 1), "float32")
+        self._taught[0] = 0.0
+        self._least = np.zeros(groups, "float32")
+        self._least[0] = 1e30
 
     def _add_fixed(self, name: str, shape: tuple[int, ...], value: float) -> Any:
         return self.add_weight(
@@ -166,7 +171,7 @@ class TwinMasks(keras.layers.Layer):
     def call(self, inputs: Any, training: Any = None) -> Any:
         self._check_known()
         groups = lookup(self.group_of_id, inputs, "int32")
-        return ops.take(self._group_masks(training), groups, axis=0)
+        return gather(self._group_masks(training), groups)
 
     def _group_masks(self, training: Any) -> Any:
         """The mask of each group, shape `(groups, output_dim)`."""
@@ -185,14 +190,11 @@ class TwinMasks(keras.layers.Layer):
         """Logits over the temperature, shape `(groups, choices)`."""
         features = ops.convert_to_tensor(self.group_features)
         alpha = features[:, NUM_FEATURES:]
-        logits = self.mlps(features[:, :NUM_FEATURES], alpha) / self.temperature
+        logits = self.mlps(features[:, :NUM_FEATURES], alpha)
+        logits = ops.multiply(logits, self._taught) / self.temperature
+        price = ops.expand_dims(ops.add(self.price, self._least), -1)
         sizes = np.arange(len(self._matrix), dtype="float32")
-        logits = logits - ops.multiply(ops.expand_dims(self.price, -1), sizes)
-        # Group 0 has the least size, whatever the twins say, and teaches them nothing.
-        least = np.full(logits.shape, -1e30, "float32")
-        least[:, 0] = 0.0
-        others = ops.convert_to_tensor(np.arange(self.groups)[:, None] > 0)
-        return ops.where(others, logits, ops.convert_to_tensor(least))
+        return logits - ops.multiply(price, sizes)
 
     def _expected_size(self, soft: Any) -> Any:
         return ops.sum(self.group_share * ops.sum(soft, axis=-1))
