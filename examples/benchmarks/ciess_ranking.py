@@ -3,8 +3,9 @@
 Each user's interactions are split 50/25/25 at random; tables have 128 columns. At 20,
 10 and 5 % of the tables' bytes, index included: equal sizes, random sizes (sorted by
 frequency or not; one draw, or the best of as many as CIESS spends steps), principal
-rows, and CIESS with and without its walk. All is chosen by NDCG@20 on the validation
-part, and scored on the test part over all items that are in neither of the others.
+rows, SSEDS, and CIESS with and without its walk. All is chosen by NDCG@20 on the
+validation part, and scored on the test part over all items that are in neither of the
+others.
 
     KERAS_BACKEND=jax python examples/benchmarks/ciess_ranking.py --models mf
     python examples/benchmarks/ciess_ranking.py --tables
@@ -38,7 +39,14 @@ from ciess_ranking_tables import (
 
 import keras_eds
 from keras_eds.datasets import Triples, load_gowalla, load_movielens_interactions
-from keras_eds.methods import CIESS, Method, PrincipalRows, RandomRowSizes, SampledRows
+from keras_eds.methods import (
+    CIESS,
+    SSEDS,
+    Method,
+    PrincipalRows,
+    RandomRowSizes,
+    SampledRows,
+)
 from keras_eds.metrics import RankingMetrics, RankingQuality, evaluate_ranking
 from keras_eds.models import NCF, BPRLoss, LightGCN, MatrixFactorization
 
@@ -56,6 +64,7 @@ METHODS: dict[str, Callable[[dict[str, Any]], Method]] = {
     "CIESS": lambda tried: CIESS(top=1, **tried),
     "random, sorted, best of 30": lambda tried: SampledRows(TRIES, top=1, **tried),
     "principal rows": lambda _: PrincipalRows(compare=False),
+    "SSEDS": lambda _: SSEDS(),
     "CIESS, no walk": lambda tried: CIESS(top=1, agent={"walk_length": 0}, **tried),
     "random": lambda _: RandomRowSizes(sorted_by_frequency=False),
 }
