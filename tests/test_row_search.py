@@ -136,7 +136,10 @@ def test_warm_starts(tmp_path, warm_start, alignment):
     assert np.isfinite(result.results()[-1].score)
 
 
-@pytest.mark.parametrize("method", ["principal_rows", "sseds"])
+METHODS_OF_ROWS = ["principal_rows", "sseds", "amtl", "ciess", "random_rows"]
+
+
+@pytest.mark.parametrize("method", METHODS_OF_ROWS)
 def test_a_constraint_is_refused_before_any_work(tmp_path, method):
     table = keras.layers.Embedding(9, 4, embeddings_constraint="non_neg", name="kept")
     model = keras.Sequential([keras.Input((), dtype="int32"), table])

@@ -13,6 +13,7 @@ from keras import ops
 from keras_eds.budget import Budget
 from keras_eds.learned_sizes import FieldSizes, LearnedSizes
 from keras_eds.surgery import keras_training
+from keras_eds.surgery.copying import renewed
 from keras_eds.surgery.masking import Masking, masks_on
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.sites import sites_named
@@ -94,6 +95,5 @@ def learn(
 
 def _new_optimizer(model: keras.Model) -> Any:
     """One like the model's own, which does not know of the masks' variables."""
-    optimizer = model.optimizer
-    new = type(optimizer).from_config(optimizer.get_config())
+    new = renewed(model.optimizer)
     return keras_training.training_with(model, new, eager=model.run_eagerly)

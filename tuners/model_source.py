@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ class ModelSource:
         """Whether a result can be loaded and compiled without being rebuilt."""
         layers = keras_private.all_layers(self.example)
         unsafe = any(isinstance(layer, keras.layers.Lambda) for layer in layers)
-        return not unsafe and not self._compiles_itself
+        return not unsafe and not self._compiles_itself and self._copies
 
     @property
     def needs_sample(self) -> bool:
@@ -162,6 +163,17 @@ class ModelSource:
             raise damaged(path, error) from error
         compile_result(self.example, model)
         return model
+
+    @cached_property
+    def _copies(self) -> bool:
+        """Whether a file is enough: a function's model may use what none can name."""
+        if self._builder is None or not self.example.built:
+            return True
+        try:
+            copy_model(self.example)
+        except FieldError:
+            return False
+        return True
 
     @property
     def _compiles_itself(self) -> bool:
@@ -215,7 +227,10 @@ def _redraw(model: keras.Model) -> None:
         keras_private.all_layers(model), keras_private.all_layers(drawn), strict=True
     )
     for layer, other in pairs:
-        if keras_private.child_layers(layer) or not layer.trainable_variables:
+        if not layer.trainable_variables:
             continue
-        for variable, value in zip(layer.weights, other.weights, strict=True):
+        drawn_of = keras_private.own_trainable_variables
+        inner = bool(keras_private.child_layers(layer))
+        old, new = (drawn_of(x) if inner else x.weights for x in (layer, other))
+        for variable, value in zip(old, new, strict=True):
             variable.assign(value)

@@ -59,6 +59,12 @@ def claim(folder: Path, mine: dict[str, Any], overwrite: bool) -> None:
         read_json(file)
 
 
+def has_ended_trials(folder: Path) -> bool:
+    """Whether a search in this folder has got anywhere."""
+    path = folder / "oracle.json"
+    return path.exists() and bool(read_json(path).get("end_order"))
+
+
 def sign(folder: Path, mine: dict[str, Any]) -> None:
     """Writes down what the project is for."""
     folder.mkdir(parents=True, exist_ok=True)

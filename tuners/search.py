@@ -27,6 +27,7 @@ from keras_eds.tuners.progress import Progress
 from keras_eds.tuners.search_results import SearchResults
 from keras_eds.tuners.size_step import check_quality
 from keras_eds.tuners.stage import evaluate
+from keras_eds.tuners.stage_files import write_apart
 from keras_eds.tuners.trial_files import forget_full_model, read_proposal
 
 
@@ -124,8 +125,14 @@ class EDSSearch(SearchResults):
 
     def _populate_initial_space(self) -> None:
         """A new search: nothing of one that died in its first stage may stay."""
-        if not self._is_worker():
-            forget_full_model(Path(self.project_dir))
+        if self._is_worker():
+            return
+        folder = Path(self.project_dir)
+        if project.has_ended_trials(folder):
+            # Begun under another KERASTUNER_TUNER_ID: KerasTuner takes it for new.
+            self.oracle.reload()
+        else:
+            forget_full_model(folder)
 
     def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
         """Runs the search.
@@ -259,9 +266,7 @@ class EDSSearch(SearchResults):
         for callback in copies:
             if hasattr(callback, "on_stage_end"):
                 callback.stage_name = name
-            if isinstance(callback, keras.callbacks.TensorBoard):
-                # Stages that write to one folder would overwrite each other.
-                callback.log_dir = str(Path(callback.log_dir) / name)
+            write_apart(callback, name)
         return copies
 
 
@@ -282,9 +287,9 @@ def _check_warm_start(method: Method, trained: bool) -> None:
 
 def _check_constraints(method: Method, sites: Sequence[Site]) -> None:
     names = [s.field.name for s in sites if s.layer.embeddings_constraint is not None]
-    if method.rotates and names:
+    if (method.rotates or method.granularity == "row") and names:
         raise FieldError(
-            "`model` must have tables without a constraint, which a rotation would "
-            f"break. Received: a constraint on {names}. Search with "
-            "SSEDS(basis='columns') or leave the tables out with `filters`."
+            "`model` must have tables without a constraint, which a rotation, or rows "
+            f"of many sizes, would break. Received: a constraint on {names}. Search "
+            "with SSEDS(basis='columns') or leave the tables out with `filters`."
         )

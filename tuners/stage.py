@@ -224,9 +224,9 @@ def evaluate(model: keras.Model, data: FitData, objective: Any) -> dict[str, flo
     arguments = data.scored_on(validation)
     values = model.evaluate(**arguments, verbose=0, return_dict=True)
     prefix = "val_" if validation else ""
-    scores = {
-        prefix + name: float(ops.convert_to_numpy(v)) for name, v in values.items()
-    }
+    arrays = {prefix + name: ops.convert_to_numpy(v) for name, v in values.items()}
+    # A metric may be a vector, one number a class: it is no objective.
+    scores = {name: float(v) for name, v in arrays.items() if np.ndim(v) == 0}
     for callback in callback_list(data.options.get("callbacks")):
         # What no metric of a batch can tell, such as a ranking of all items.
         if hasattr(callback, "scores_of"):

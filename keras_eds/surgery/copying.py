@@ -40,9 +40,19 @@ def copy_model(model: keras.Model) -> keras.Model:
             f"{type(error).__name__}: {error}. Give it a complete `get_config`, or "
             "pass a function that builds and compiles the model."
         ) from error
+    _freeze_like(model, copy)
     if getattr(model, "compiled", False):
         compile_like(model, copy)
     return copy
+
+
+def _freeze_like(model: keras.Model, copy: keras.Model) -> None:
+    """A file does not say which layers within a subclassed model or layer train."""
+    layers, copies = keras_private.all_layers(model), keras_private.all_layers(copy)
+    # Outer layers come first: what they say of inner ones is then set right.
+    for layer, other in zip(layers, copies, strict=True):
+        if other.trainable != layer.trainable:
+            other.trainable = layer.trainable
 
 
 def custom_objects(model: keras.Model) -> dict[str, Any]:
@@ -66,10 +76,10 @@ def compile_like(source: keras.Model, target: keras.Model) -> None:
         if arguments is None:
             target.compile_from_config(source.get_compile_config())
             return
-        arguments = {key: _renewed(value) for key, value in arguments.items()}
+        arguments = {key: renewed(value) for key, value in arguments.items()}
         for name, value in keras_training.compiled_attributes(source).items():
             if source is not target or isinstance(value, keras.optimizers.Optimizer):
-                keras_private.set_attribute(target, name, _renewed(value))
+                keras_private.set_attribute(target, name, renewed(value))
         keras.Model.compile(target, **arguments)
 
 
@@ -84,17 +94,19 @@ def compile_result(source: keras.Model, target: keras.Model) -> None:
             target.optimizer.build(target.trainable_variables)
 
 
-def _renewed(value: Any) -> Any:
+def renewed(value: Any) -> Any:
     """A copy without state of optimizers and metrics; anything else as it is."""
     if isinstance(value, dict):
-        return {key: _renewed(item) for key, item in value.items()}
+        return {key: renewed(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_renewed(item) for item in value)
+        return type(value)(renewed(item) for item in value)
     if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
         scope: dict[str, Any] = {type(value).__name__: type(value)}
         for argument in vars(value).values():
             if inspect.isfunction(argument):
                 scope[argument.__name__] = argument
+            elif hasattr(argument, "get_config"):  # such as a schedule
+                scope[type(argument).__name__] = type(argument)
         with keras.saving.custom_object_scope(scope):
             return type(value).from_config(value.get_config())
     return value

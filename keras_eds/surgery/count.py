@@ -17,8 +17,9 @@ from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.surgery.told_ids import told_ids
 
-# Arrays are cut in large batches: a pass costs by the batch.
-BATCH_SIZE = 65536
+# Arrays are cut in large batches: a pass costs by the batch. Smaller ones, but the
+# user's at least, where models are run to their end, which takes memory.
+BATCH_SIZE, WHOLE_BATCH_SIZE = 65536, 1024
 
 
 def count_ids(
@@ -53,7 +54,8 @@ def count_ids(
     with ExitStack() as stack:
         for counter in counters:
             stack.enter_context(counter.on_layer(counters))
-        for x in _inputs(data):
+        once = all(site.called_once for site in sites)
+        for x in _inputs(data, once):
             told = told_ids(model, x)
             for counter in counters:
                 counter.begin(told.get(id(counter.site.layer)))
@@ -134,11 +136,12 @@ def check_ids(ids: np.ndarray, field: Field) -> None:
         )
 
 
-def _inputs(data: Mapping[str, Any]) -> Iterator[Any]:
+def _inputs(data: Mapping[str, Any], once: bool) -> Iterator[Any]:
     data = dict(data)
     leaves = keras.tree.flatten(data.get("x"))
     if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
-        data["batch_size"] = BATCH_SIZE
+        given = data.get("batch_size") or 32
+        data["batch_size"] = BATCH_SIZE if once else max(given, WHOLE_BATCH_SIZE)
         data.pop("steps_per_epoch", None)
     batches, number = keras_training.batches(data)
     for batch in islice(batches, number):

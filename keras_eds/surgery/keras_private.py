@@ -34,6 +34,11 @@ def child_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(layer._layers)
 
 
+def own_trainable_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """What `layer` can learn by itself, without the layers in it."""
+    return list(layer._trainable_variables)
+
+
 def call_sites(layer: keras.layers.Layer) -> int:
     """At how many places of a graph the layer is called; 0 outside of graphs."""
     return len(layer._inbound_nodes)

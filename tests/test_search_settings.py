@@ -1,0 +1,157 @@
+"""What users set on their models and callbacks holds in every stage of a search."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from search_setup import EAGER, FIT, ITEMS, WIDTH, build, data, once, search, validation
+
+import keras_eds
+from keras_eds.surgery.copying import copy_model
+
+pytestmark = once
+
+
+class Machine(keras.Model):
+    """Holds its layers and a weight of its own; Keras stores no flags of layers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = keras.layers.Embedding(ITEMS, WIDTH, name="item_table")
+        self.upper = keras.layers.Dense(1, activation="sigmoid")
+        self.shift = self.add_weight(name="shift", shape=(WIDTH,), initializer="zeros")
+
+    def call(self, inputs):
+        return self.upper(self.table(inputs["item"]) + self.shift)
+
+
+def machine():
+    model = Machine()
+    model.compile("adam", "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
+    x, y = data()
+    model.fit(x, y, epochs=1, verbose=0)
+    return model
+
+
+def test_frozen_layers_stay_frozen():
+    model = machine()
+    model.table.trainable = False
+    copy = copy_model(model)
+    assert not copy.table.trainable and copy.upper.trainable
+    assert len(copy.trainable_variables) == len(model.trainable_variables) == 3
+    table = np.array(copy.table.embeddings)
+    copy.fit(*data(), verbose=0)
+    np.testing.assert_array_equal(table, copy.table.embeddings)
+
+
+def test_weights_beside_layers_are_drawn_anew(tmp_path):
+    model = machine()
+    assert np.any(np.array(model.shift) != 0)
+    found = search(tmp_path, model)
+    fresh = found.hypermodel.source.fresh(None)
+    np.testing.assert_array_equal(fresh.shift, np.zeros(WIDTH))
+
+
+def test_a_project_goes_on_under_another_tuner_id(tmp_path, monkeypatch):
+    found = search(tmp_path)
+    found.search(*data(), validation_data=validation(), **FIT)
+    files = {p.name for p in (tmp_path / "p").iterdir()}
+    assert "full.weights.h5" in files
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "another")
+    again = search(tmp_path)
+    assert {p.name for p in (tmp_path / "p").iterdir()} >= files
+    scores = [result.score for result in found.results()]
+    assert [result.score for result in again.results()] == scores
+    again.search(*data(), validation_data=validation(), **FIT)
+    assert [result.score for result in again.results()] == scores
+
+
+def test_files_of_callbacks_stand_apart(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(logs / "best.keras", monitor="val_loss"),
+        keras.callbacks.CSVLogger(logs / "log.csv"),
+        keras.callbacks.BackupAndRestore(logs / "backup", delete_checkpoint=False),
+    ]
+    options = {"validation_data": validation(), "callbacks": callbacks, **FIT}
+    search(tmp_path).search(*data(), **options)
+    assert not (logs / "best.keras").exists() and not (logs / "log.csv").exists()
+    full = keras.models.load_model(logs / "0-pretrain" / "best.keras")
+    assert {layer.name for layer in full.layers} >= {"user_table", "item_table"}
+    assert full.get_layer("user_table").output_dim == WIDTH
+    (small,) = [p for p in logs.glob("*/best.keras") if "pretrain" not in str(p)]
+    assert keras.models.load_model(small).count_params() < full.count_params()
+    assert len((small.parent / "log.csv").read_text().splitlines()) == 1 + FIT["epochs"]
+    assert (logs / "backup" / "0-pretrain" / "latest.weights.h5").exists()
+
+
+def test_vectors_among_the_metrics_are_passed_over(tmp_path):
+    model = build()
+    metrics = [keras.metrics.AUC(name="auc"), keras.metrics.F1Score(threshold=0.5)]
+    model.compile("adam", "binary_crossentropy", metrics=metrics, run_eagerly=True)
+    found = search(tmp_path, model)
+    found.search(*data(), validation_data=validation(), **FIT)
+    assert found.get_best_plans()[0].fits(keras_eds.Budget(0.5))
+
+
+def scaled(x):
+    """Not registered, as most people's functions are not."""
+    return 5 * keras.ops.sigmoid(x)
+
+
+def test_what_a_file_cannot_name_is_built_again(tmp_path):
+    def builds():
+        inputs = keras.Input((), dtype="int32", name="item")
+        rows = keras.layers.Embedding(ITEMS, WIDTH, name="item_table")(inputs)
+        hidden = keras.layers.Dense(4, activation=scaled)(rows)
+        outputs = keras.layers.Dense(1, activation="sigmoid")(hidden)
+        model = keras.Model({"item": inputs}, outputs)
+        model.compile("adam", "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
+        return model
+
+    x, y = data()
+    found = search(tmp_path, builds)
+    options = {"validation_data": ({"item": validation()[0]["item"]}, validation()[1])}
+    found.search({"item": x["item"]}, y, **options, **FIT)
+    small = found.get_best_models()[0]
+    best = max(r.score for r in found.results() if r.stage == "retrain")
+    scores = small.evaluate(*options["validation_data"], verbose=0, return_dict=True)
+    assert scores["auc"] == pytest.approx(best, abs=1e-6)
+
+
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.01 * keras.ops.minimum(1.0, keras.ops.cast(step, "float32") / 4 + 0.1)
+
+    def get_config(self):
+        return {}
+
+
+def test_a_schedule_of_ones_own_is_copied():
+    def builds():
+        model = build()
+        model.compile(keras.optimizers.Adam(WarmUp()), "binary_crossentropy")
+        return model
+
+    copy = copy_model(builds())
+    assert isinstance(copy.optimizer._learning_rate, WarmUp)
+
+
+def test_models_that_run_to_their_end_are_counted_in_small_batches():
+    seen = []
+
+    class Watched(keras.layers.Dense):
+        def call(self, inputs):
+            seen.append(inputs.shape[0])
+            return super().call(inputs)
+
+    ids = keras.Input((2,), dtype="int32")
+    table = keras.layers.Embedding(ITEMS, WIDTH, name="table")
+    both = table(ids[:, 0]) + table(ids[:, 1])
+    model = keras.Model(ids, Watched(1)(both))
+    given = np.random.default_rng(0).integers(0, ITEMS, (3000, 2))
+    counts = keras_eds.count_ids(model, {"x": given, "batch_size": 8})["table"]
+    np.testing.assert_array_equal(counts, np.bincount(given.ravel(), minlength=ITEMS))
+    assert [n for n in seen if n] == [1024, 1024, 952]
