@@ -309,6 +309,32 @@ def test_agents_learn_from_the_reward(relative):
     np.testing.assert_array_equal(seen[4][0], states)
 
 
+def test_rewards_tell_a_step_from_the_first_one_for_its_budget(monkeypatch):
+    from keras_eds.methods.ciess import field_agent
+
+    gains_of_users = []
+
+    class Watched(field_agent.Agent):
+        def observe(self, states, sizes, gains, next_states, costs):
+            gains_of_users.append(gains)
+            return super().observe(states, sizes, gains, next_states, costs)
+
+    monkeypatch.setattr(field_agent, "Agent", Watched)
+    run(ciess())
+    ids, full = np.flatnonzero(COUNTS["user"] > 0), quality(99)["user"]
+    ids = ids[full.examples[ids] > 0]
+    weights = full.examples[ids] / full.examples[ids].mean()
+    means = []
+    # Two episodes of two steps, each for one budget; every other agent is of users.
+    for step, gains in enumerate(gains_of_users[::2]):
+        q = np.minimum(quality(2 + step)["user"].score[ids] / full.score[ids], 1)
+        means.append((q * weights).mean())
+        first = means[step - step % 2]
+        wanted = (q - means[step]) * weights + means[step] - first
+        np.testing.assert_allclose(gains, wanted, atol=1e-12)
+    assert len(means) == 4 and abs(means[1] - means[0]) > 1e-3
+
+
 def mean_quality(outcome):
     """Mean ratio to the full model, by the examples of each id."""
     total = weight = 0.0

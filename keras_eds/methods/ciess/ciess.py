@@ -48,12 +48,14 @@ class CIESS(SizeSteps):
     - Quality is made of the compiled loss, for the ids of any field; in the paper
       it is a ranking metric of users, and for an item the mean over its users
       (`quality=RankingQuality(...)`).
-    - Agents see qualities, and get them as rewards, less their mean in the step:
-      what a step does to all ids says nothing of the size of one, and the budget
-      fixes what there is. Where quality is made of a loss, which is a mean over
-      examples, an id's reward is multiplied by how many examples carry it, by the
-      mean number (`relative=False` undoes both; there q is as it is, and every id
-      counts alike).
+    - Agents see qualities less their mean in the step: what a step does to all ids
+      says nothing of the size of one. Rewards have it taken off, too; what is left
+      is multiplied by how many examples carry the id, by the mean number, as a
+      quality made of a loss is a mean over examples. Then comes what the mean has
+      gained since the first step for the same budget, the same for all ids of the
+      table: without it the budget may drift to a table whose ids gain by it,
+      whatever that does to all. (`relative=False` undoes this; there q is as it is,
+      and every id counts alike.)
     - For tens of steps in place of 300: `updates` steps of TD3 after each; the
       first three steps draw sizes evenly, as in TD3's paper; noise falls to nothing
       over an episode, so that its last step shows what was learned; networks of

@@ -93,7 +93,8 @@ class AgentCourse(Course):
         self._adapt(tried, budget)
         for agent, of_field in zip(self._agents, tried, strict=True):
             name = agent.field.name
-            agent.observe(of_field, qualities[name], self._penalties[budget])
+            penalty = self._penalties[budget]
+            agent.observe(of_field, qualities[name], penalty, budget)
         self.figures.append(self._figures(budget))
         return mean_ratio(qualities, self._full, self._counts)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality
 from keras_eds.methods.ciess import noise as noises
@@ -38,7 +39,8 @@ class FieldAgent:
         low: Least size. A field that is no wider has no sizes to choose.
         reward: `"ratio"` or `"metric"`, the quality of `Reward`.
         relative: Whether qualities are seen less their mean in a step, and weighed
-            by the examples that they rest on; frequencies are then logarithms.
+            by the examples that they rest on, and rewards tell that mean from the one
+            of the first step for the same budget; frequencies are then logarithms.
         options: Of `Agent`, see `agent_options`.
         seed: Of the agent.
 
@@ -64,6 +66,7 @@ class FieldAgent:
             self._seen = self._seen[:0]
         self._full = full
         self._relative = relative
+        self._firsts: dict[Budget, float] = {}
         self.figures: dict[str, float] = {}
         if self._seen.size:
             high = field.output_dim
@@ -97,13 +100,16 @@ class FieldAgent:
             sizes[self._seen] = self._agent.propose(self._now, explore)
         return sizes
 
-    def observe(self, sizes: Any, quality: IdQuality, penalty: float) -> None:
+    def observe(
+        self, sizes: Any, quality: IdQuality, penalty: float, budget: Budget
+    ) -> None:
         """Learns what came of sizes.
 
         Args:
             sizes: Shape `(input_dim,)`.
             quality: Of its ids under these sizes.
             penalty: lambda of `Reward`, also for all that was seen before.
+            budget: What the sizes of all fields fit.
 
         Raises:
             DataError: If a score is not finite or below 0.
@@ -125,7 +131,9 @@ class FieldAgent:
             at, worth = seen[known], replace(self._reward, penalty=penalty)
             gains = worth.gains(quality.score[at], self._full.score[at])
             if self._relative:
-                gains = (gains - _mean(gains, examples)) * examples / examples.mean()
+                mean = _mean(gains, examples)
+                gains = (gains - mean) * examples / examples.mean()
+                gains += mean - self._firsts.setdefault(budget, mean)
             losses = self._agent.observe(
                 self._now[known], tried[known], gains, after[known], worth.costs
             )
