@@ -54,9 +54,9 @@ OBJECTIVE = keras_tuner.Objective("val_ndcg@20", "max")
 DATA = {"movielens": load_movielens_interactions, "gowalla": load_gowalla}
 # `steps`: how many batches a step trains; None: what ten trainings leave it.
 MODELS: dict[str, dict[str, Any]] = {
-    "mf": {"batch": 4096, "rate": 3e-3, "l2": 1e-2, "steps": None},
+    "mf": {"batch": 4096, "rate": 3e-3, "l2": 1e-2, "steps": 60},
     "light_gcn": {"batch": 8192, "rate": 1e-2, "l2": 1e-4, "steps": 30},
-    "ncf": {"batch": 8192, "rate": 2e-3, "l2": 1e-2, "steps": None},
+    "ncf": {"batch": 8192, "rate": 2e-3, "l2": 1e-2, "steps": 60},
 }
 TRIES = 30  # as many as CIESS has steps
 METHODS: dict[str, Callable[[dict[str, Any]], Method]] = {
