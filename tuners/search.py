@@ -141,7 +141,9 @@ class EDSSearch(SearchResults):
             *fit_args: Everything that `keras.Model.fit` takes.
             **fit_kwargs: `validation_data`, `epochs`, `callbacks`, `verbose`, ...
                 Every stage gets copies of the callbacks; `on_stage_end(result)`
-                of the ones given here is called after each.
+                of the ones given here is called after each. What `TensorBoard`,
+                `ModelCheckpoint`, `CSVLogger` and `BackupAndRestore` write stands in
+                a folder of the stage's name, as `runs/0-pretrain/best.keras`.
 
         Raises:
             DataError: If the data is empty, unlabelled or read only once, an id
