@@ -13,7 +13,8 @@ ORDER = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
          "SSEDS principal, before", "SSEDS principal",
          "principal rows, before", "principal rows", "AMTL", "AMTL: ids",
          "AMTL: fields", "AMTL, trained start", "AMTL, sizes alone",
-         "AML (one network)", "random rows, sorted",
+         "AML (one network)", "AML (one network): ids", "AML (one network): fields",
+         "random rows, sorted",
          "MDE by popularity"]  # fmt: skip
 
 
