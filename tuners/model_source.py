@@ -229,8 +229,11 @@ def _redraw(model: keras.Model) -> None:
     for layer, other in pairs:
         if not layer.trainable_variables:
             continue
-        drawn_of = keras_private.own_trainable_variables
-        inner = bool(keras_private.child_layers(layer))
-        old, new = (drawn_of(x) if inner else x.weights for x in (layer, other))
-        for variable, value in zip(old, new, strict=True):
+        for variable, value in zip(_own(layer), _own(other), strict=True):
             variable.assign(value)
+
+
+def _own(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The weights of a layer; of one that holds layers, what it learns besides."""
+    inner = keras_private.child_layers(layer)
+    return keras_private.own_trainable_variables(layer) if inner else layer.weights

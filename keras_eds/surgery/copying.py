@@ -40,19 +40,28 @@ def copy_model(model: keras.Model) -> keras.Model:
             f"{type(error).__name__}: {error}. Give it a complete `get_config`, or "
             "pass a function that builds and compiles the model."
         ) from error
-    _freeze_like(model, copy)
     if getattr(model, "compiled", False):
         compile_like(model, copy)
+    _freeze_like(model, copy)
     return copy
 
 
 def _freeze_like(model: keras.Model, copy: keras.Model) -> None:
     """A file does not say which layers within a subclassed model or layer train."""
     layers, copies = keras_private.all_layers(model), keras_private.all_layers(copy)
-    # Outer layers come first: what they say of inner ones is then set right.
-    for layer, other in zip(layers, copies, strict=True):
-        if other.trainable != layer.trainable:
-            other.trainable = layer.trainable
+    if [type(layer) for layer in layers] == [type(layer) for layer in copies]:
+        # Outer layers come first: what they say of inner ones is then set right.
+        for layer, other in zip(layers, copies, strict=True):
+            if other.trainable != layer.trainable:
+                other.trainable = layer.trainable
+        return
+    frozen = [layer.name for layer in layers if not layer.trainable]
+    if frozen:
+        raise FieldError(
+            "`model` must have the same layers when it is saved and loaded, where some "
+            f"of them are frozen. Received: model {model.name!r} with {frozen} frozen. "
+            "Make all layers in its `__init__`, or pass a function that builds it."
+        )
 
 
 def custom_objects(model: keras.Model) -> dict[str, Any]:

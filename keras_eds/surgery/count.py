@@ -51,10 +51,11 @@ def count_ids(
     """
     sites = find_sites(model, filters)
     counters = [_Counter(site) for site in sites]
+    # What follows the last lookup of a batch need not be run.
+    once = all(site.called_once for site in sites)
     with ExitStack() as stack:
         for counter in counters:
-            stack.enter_context(counter.on_layer(counters))
-        once = all(site.called_once for site in sites)
+            stack.enter_context(counter.on_layer(counters, once))
         for x in _inputs(data, once):
             told = told_ids(model, x)
             for counter in counters:
@@ -90,11 +91,9 @@ class _Counter:
         return self._counts
 
     @contextmanager
-    def on_layer(self, all_of_them: Sequence[_Counter]) -> Iterator[None]:
+    def on_layer(self, all_of_them: Sequence[_Counter], once: bool) -> Iterator[None]:
         layer = self.site.layer
         own_call, lookup = vars(layer).get("call"), layer.call
-        # What follows the last lookup of a batch need not be run.
-        once = all(counter.site.called_once for counter in all_of_them)
 
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._told:
