@@ -161,10 +161,11 @@ def parse_budgets(
             f"`budget` must hold at least one budget. Received: budget=[]. {_HOWTO}"
         )
     budgets = [Budget.parse(value) for value in values]  # type: ignore[arg-type]
-    if len(set(budgets)) != len(budgets):
+    labels = [budget.label for budget in budgets]
+    if len(set(labels)) != len(labels):
         raise BudgetError(
-            "`budget` must not name a budget twice. "
-            f"Received: budget={[b.label for b in budgets]}. Drop the repeated one."
+            "`budget` must not name a budget twice, or two that are written alike. "
+            f"Received: budget={labels}. Drop the repeated one."
         )
     return budgets
 

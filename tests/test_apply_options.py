@@ -220,11 +220,24 @@ def test_a_constraint_is_kept_with_columns_and_refused_with_a_subspace():
     assert narrow(small).embeddings.constraint is not None
 
 
-def test_names_a_table_that_is_read_directly():
-    model, x, y = compiled(zoo_models.DirectReader(), ids(12, 9))
+@pytest.mark.parametrize("reader", ["DirectReader", "DirectLossReader"])
+def test_names_a_table_that_is_read_directly(reader):
+    model, x, y = compiled(getattr(zoo_models, reader)(), ids(12, 9))
     with pytest.raises(FieldError, match=r"\['item'\]"):
         inspect_batches(model, {"x": x, "y": y})
     inspect_batches(model, {"x": x, "y": y}, names=["user"])
+
+
+def test_a_regularizer_may_read_its_table():
+    model, x, y = one_table(layers.Embedding(12, 6, embeddings_regularizer="l2"))
+    own = type("Own", (keras.Sequential,), {"compute_loss": _own_loss})(model.layers)
+    own.compile(loss="binary_crossentropy")
+    inspect_batches(own, {"x": x, "y": y})
+    assert own.layers[0].embeddings.regularizer is not None
+
+
+def _own_loss(self, *args, **kwargs):
+    return 2 * keras.Model.compute_loss(self, *args, **kwargs)
 
 
 @pytest.mark.parametrize("kind", list(ZOO))

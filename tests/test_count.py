@@ -65,6 +65,54 @@ def test_data_sets_and_steps():
     assert_counts(some, expected([part[:24] for part in x]))
 
 
+class Tags(keras.Model):
+    """The mean vector of as many tags as an example has, one at least."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = keras.layers.Embedding(ROWS, 4)
+        self.head = keras.layers.Dense(1, activation="sigmoid")
+
+    def call(self, tags):
+        import tensorflow as tf
+
+        if isinstance(tags, tf.SparseTensor):
+            rows, examples = tags.indices[:, 0], tags.dense_shape[0]
+        else:
+            rows, examples = tags.value_rowids(), tags.nrows()
+        vectors = self.table(tags.values)
+        return self.head(tf.math.unsorted_segment_mean(vectors, rows, examples))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its tensors")
+@pytest.mark.parametrize("kind", ["ragged", "sparse"])
+def test_gaps_are_no_ids(kind, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    random = np.random.default_rng(0)
+    tags = [random.integers(1, ROWS, n).tolist() for n in random.integers(1, 5, 60)]
+    ragged = tf.ragged.constant(tags, dtype="int32")
+    x = ragged if kind == "ragged" else ragged.to_sparse()
+    y = random.integers(0, 2, (60, 1)).astype("float32")
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
+
+    def build():
+        model = Tags()
+        model(next(iter(batches))[0])
+        model.compile("adam", "binary_crossentropy", metrics=["auc"], run_eagerly=True)
+        return model
+
+    model = build()
+    wanted = np.bincount(np.concatenate(tags), minlength=ROWS)
+    assert_counts(count_ids(model, {"x": batches}), {"table": wanted})
+    search = keras_eds.EDSSearch(
+        build, 0.5, "random_rows", "val_auc", directory=tmp_path
+    )
+    search.search(batches, validation_data=batches, epochs=1, verbose=0)
+    small = search.load_model(search.oracle.get_best_trials()[0])
+    assert small.count_params() < model.count_params()
+    assert small(x).shape == (60, 1)
+
+
 def test_filters():
     counts = count_ids(shared_table(), {"x": data()}, filters="padded")
     assert_counts(counts, {"padded": expected(data())["padded"]})

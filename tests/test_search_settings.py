@@ -8,7 +8,9 @@ import pytest
 from search_setup import EAGER, FIT, ITEMS, WIDTH, build, data, once, search, validation
 
 import keras_eds
+from keras_eds.errors import BudgetError, ProjectError
 from keras_eds.surgery.copying import copy_model
+from keras_eds.tuners.weights import load_weights
 
 pytestmark = once
 
@@ -155,3 +157,41 @@ def test_models_that_run_to_their_end_are_counted_in_small_batches():
     counts = keras_eds.count_ids(model, {"x": given, "batch_size": 8})["table"]
     np.testing.assert_array_equal(counts, np.bincount(given.ravel(), minlength=ITEMS))
     assert [n for n in seen if n] == [1024, 1024, 952]
+
+
+class Weights(keras.callbacks.Callback):
+    """Writes the table down after every step; copies write to the same list."""
+
+    seen: list = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(np.array(self.model.get_layer("item_table").embeddings))
+
+
+def test_averaged_weights_are_the_ones_that_stay(tmp_path):
+    model = build()
+    optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.7)
+    model.compile(optimizer, "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
+    Weights.seen.clear()
+    found = search(tmp_path, model)
+    options = {**FIT, "epochs": 1, "callbacks": [Weights()]}
+    found.search(*data(), validation_data=validation(), **options)
+    steps = Weights.seen[: 256 // FIT["batch_size"]]
+    average = steps[0]
+    for table in steps[1:]:
+        average = 0.7 * average + 0.3 * table
+    full = build()
+    load_weights(full, tmp_path / "p" / "full.weights.h5")
+    table = np.array(full.get_layer("item_table").embeddings)
+    np.testing.assert_allclose(table, average, rtol=1e-5, atol=1e-6)
+
+
+def test_budgets_that_are_written_alike_are_told_apart(tmp_path):
+    first, second = (keras_eds.Budget(fraction=0.5 + 1e-9 * i) for i in range(2))
+    assert first.label == second.label
+    found = search(tmp_path, budget=first)
+    found.search(*data(), validation_data=validation(), **{**FIT, "epochs": 1})
+    with pytest.raises(ProjectError, match="budget"):
+        search(tmp_path, budget=second)
+    with pytest.raises(BudgetError, match="alike"):
+        search(tmp_path / "both", budget=[first, second])

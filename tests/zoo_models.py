@@ -168,3 +168,16 @@ class DirectReader(keras.Model):
         user, item = self.user(inputs[:, 0]), self.item(inputs[:, 1])
         scores = ops.matmul(user + item, ops.transpose(self.item.embeddings))
         return ops.sigmoid(ops.sum(scores, axis=-1, keepdims=True))
+
+
+@register
+class DirectLossReader(DirectReader):
+    """Punishes its table in its loss, past the layer."""
+
+    def call(self, inputs, training=None):
+        scores = self.user(inputs[:, 0]) * self.item(inputs[:, 1])
+        return ops.sigmoid(ops.sum(scores, axis=-1, keepdims=True))
+
+    def compute_loss(self, *args, **kwargs):
+        size = ops.mean(ops.square(self.item.embeddings))
+        return super().compute_loss(*args, **kwargs) + 0.1 * size

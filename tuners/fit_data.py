@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_eds.errors import DataError
 from keras_eds.surgery import keras_training
+from keras_eds.surgery.batches import read_batches
 
 _DATA = ("x", "y", "sample_weight", "batch_size", "class_weight", "shuffle")
 _REREAD = (
@@ -208,14 +209,16 @@ def _refuse_one_shot(name: str, data: Any) -> None:
 
 def _first_batch(name: str, data: dict[str, Any]) -> Any:
     try:
-        batches, number = keras_training.batches(data)
+        batches, number = read_batches(data)
         batch = None if number == 0 else next(batches, None)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise DataError(
             f"`{name}` must be data that Keras can read. Received: {error} {_REREAD}"
         ) from error
     leaves = [] if batch is None else keras.tree.flatten(batch)
-    if not leaves or any(len(np.shape(leaf)) and not len(leaf) for leaf in leaves[:1]):
+    # Sparse and ragged tensors have a shape, but no length.
+    shape = leaves[0].shape if leaves else (0,)
+    if len(shape) and not shape[0]:
         raise DataError(
             f"`{name}` must hold at least one example. Received: no batch. {_REREAD}"
         )

@@ -16,6 +16,7 @@ from keras_eds.budget import parse_budgets
 from keras_eds.errors import DataError, EDSError, FieldError, ProjectError, StageError
 from keras_eds.methods import Method
 from keras_eds.surgery import keras_training
+from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.inspect import inspect_batches
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.tuners import project
@@ -167,7 +168,7 @@ class EDSSearch(SearchResults):
         probe = getattr(self.method, "probe", None)
         if probe is not None:
             data.measured_on(probe["data"])
-        batches, _ = keras_training.batches(data.inspected)
+        batches, _ = read_batches(data.inspected)
         batch = next(batches)
         first = batch[0] if isinstance(batch, tuple | list) else batch
         self.hypermodel.sample = first

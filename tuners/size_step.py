@@ -14,7 +14,8 @@ from keras_eds.id_quality import Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
 from keras_eds.methods.size_steps import sizes_in
-from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.fixed_masks import principal_directions, sizes_on
 from keras_eds.surgery.given_quality import given_quality
 from keras_eds.surgery.measure import strategy_scope
@@ -114,7 +115,7 @@ def check_quality(
         sites = sites_named(model, names)
         given_quality(quality(model), [site.field for site in sites])
         return
-    batches, _ = keras_training.batches(dict(data))
+    batches, _ = read_batches(dict(data))
     batch = next(batches)
     labels = batch[1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
     first = batch[0] if isinstance(batch, tuple | list) else batch
@@ -142,7 +143,7 @@ def _batches_of_a_training(stage: Stage) -> int:
     epochs = options.get("epochs", 1) - options.get("initial_epoch", 0)
     steps = options.get("steps_per_epoch")
     data = {**stage.data.inspected, "steps_per_epoch": steps}
-    iterator, number = keras_training.batches(data)
+    iterator, number = read_batches(data)
     if number is None:
         # A data set that does not know its length.
         number = sum(1 for _ in iterator)

@@ -13,7 +13,7 @@ from keras import ops
 from keras_eds.errors import DataError, StageError
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
-from keras_eds.surgery import keras_private
+from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.count import count_ids
 from keras_eds.surgery.measure import measure
 from keras_eds.surgery.sites import all_sites
@@ -150,6 +150,11 @@ class Stage:
             initial_value_threshold=best,
         )
         theirs = callback_list(self.data.options.get("callbacks"))
+        # Else the best epoch would have the weights of its last step.
+        if keras_training.averages_weights(self.model.optimizer) and not any(
+            isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in theirs
+        ):
+            theirs.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         self._fit([*theirs, keras.callbacks.TerminateOnNaN(), checkpoint])
         if path.exists():
             self.model.load_weights(path)

@@ -13,7 +13,8 @@ from keras import ops
 
 from keras_eds.errors import DataError
 from keras_eds.field import Field
-from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery import keras_private
+from keras_eds.surgery.batches import is_gappy, read_batches
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.surgery.told_ids import told_ids
 
@@ -110,8 +111,9 @@ class _Counter:
             keras_private.restore_call(layer, own_call)
 
     def _add(self, inputs: Any) -> None:
-        gappy = type(inputs).__name__ in ("SparseTensor", "RaggedTensor")
-        values = inputs.values if gappy else inputs
+        values = inputs
+        while is_gappy(values):
+            values = values.values
         self._add_ids(ops.convert_to_numpy(values).astype(np.int64))
 
     def _add_ids(self, ids: np.ndarray) -> None:
@@ -142,6 +144,6 @@ def _inputs(data: Mapping[str, Any], once: bool) -> Iterator[Any]:
         given = data.get("batch_size") or 32
         data["batch_size"] = BATCH_SIZE if once else max(given, WHOLE_BATCH_SIZE)
         data.pop("steps_per_epoch", None)
-    batches, number = keras_training.batches(data)
+    batches, number = read_batches(data)
     for batch in islice(batches, number):
         yield batch[0] if isinstance(batch, tuple | list) else batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_eds.errors import DataError, FieldError
 from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery.batches import is_gappy, read_batches
 from keras_eds.surgery.sites import Site, all_sites
 
 FIRST_BATCHES = 2
@@ -35,13 +36,13 @@ def inspect_batches(
         DataError: If there is no batch, or an id is out of range.
         FieldError: If a table is read directly.
     """
-    batches, _ = keras_training.batches(dict(data))
+    batches, _ = read_batches(dict(data))
     seen = 0
     for batch in islice(batches, FIRST_BATCHES):
-        x = batch[0] if isinstance(batch, tuple | list) else batch
+        parts = batch if isinstance(batch, tuple | list) else (batch,)
         if not model.built:
-            model(x, training=False)
-        _inspect(model, _chosen(model, names), x)
+            model(parts[0], training=False)
+        _inspect(model, _chosen(model, names), *parts)
         seen += 1
     if not seen:
         raise DataError(
@@ -54,7 +55,7 @@ def _chosen(model: keras.Model, names: Sequence[str] | None) -> list[Site]:
     return [s for s in all_sites(model) if names is None or s.field.name in names]
 
 
-def _inspect(model: keras.Model, sites: Sequence[Site], x: Any) -> None:
+def _inspect(model: keras.Model, sites: Sequence[Site], x: Any, *labels: Any) -> None:
     tables = {
         id(keras_private.table_variable(site.layer)): site.field.name for site in sites
     }
@@ -63,14 +64,25 @@ def _inspect(model: keras.Model, sites: Sequence[Site], x: Any) -> None:
         for site in sites:
             stack.enter_context(_watched(site, scope))
         stack.enter_context(scope)
-        model(x, training=False)
+        outputs = model(x, training=False)
+        if labels and keras_training.has_own_loss(model):
+            _run_own_loss(model, x, outputs, *labels)
     if scope.read_directly:
         raise FieldError(
             "`model` must read its tables through their layers alone. Received: "
             f"{sorted(scope.read_directly)}, read directly in the `call` of the model "
-            "or of one of its layers. Leave them out with `filters`, or call the "
-            "layer on ids instead."
+            "or of one of its layers, or in its `compute_loss`. Leave them out with "
+            "`filters`, or call the layer on ids instead."
         )
+
+
+def _run_own_loss(
+    model: keras.Model, x: Any, outputs: Any, y: Any = None, weight: Any = None
+) -> None:
+    # The regularizer of a table may read it: it goes with the table.
+    # A loss that fails does so again where the batch is scored, and is named there.
+    with keras_training.without_regularizers(model), suppress(Exception):
+        model.compute_loss(x, y, outputs, weight, training=False)
 
 
 class _ReadRecorder(keras.StatelessScope):  # type: ignore[misc]
@@ -108,7 +120,7 @@ def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
 
 
 def _check_range(site: Site, inputs: Any) -> None:
-    if type(inputs).__name__ in ("SparseTensor", "RaggedTensor", "BCOO"):
+    if is_gappy(inputs) or type(inputs).__name__ == "BCOO":
         return
     ids = np.asarray(ops.convert_to_numpy(inputs))
     if ids.size == 0:

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.trainer import Trainer
 
 from keras_eds.errors import DataError
@@ -127,9 +126,34 @@ def _set_optimizer(model: keras.Model, optimizer: Any) -> None:
     set_attribute(model, "optimizer", optimizer)
 
 
+def averages_weights(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether it keeps a moving average of the weights."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    parts = getattr(inner, "optimizers", [inner])
+    return any(getattr(part, "use_ema", False) for part in parts)
+
+
 def compiled_loss_exists(model: keras.Model) -> bool:
     """Whether `compile` was given a loss."""
     return getattr(model, "_compile_loss", None) is not None
+
+
+def has_own_loss(model: keras.Model) -> bool:
+    """Whether the model's class has a `compute_loss` of its own."""
+    return type(model).compute_loss is not Trainer.compute_loss
+
+
+@contextmanager
+def without_regularizers(model: keras.Model) -> Iterator[None]:
+    """Lets no variable have a regularizer for a while."""
+    old = [(variable, variable.regularizer) for variable in model.variables]
+    try:
+        for variable, _ in old:
+            variable.regularizer = None
+        yield
+    finally:
+        for variable, regularizer in old:
+            variable.regularizer = regularizer
 
 
 class _ByExample:
@@ -185,24 +209,6 @@ def losses_by_example(model: keras.Model, y: Any, y_pred: Any) -> Any:
             return loss(y, y_pred, None)
         finally:
             loss._flat_losses = flat
-
-
-def batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
-    """The batches that `fit(**data)` would see, as NumPy, and how many there are.
-
-    Args:
-        data: `x`, `y`, `sample_weight`, `batch_size`, `steps_per_epoch`.
-    """
-    adapter = get_data_adapter(
-        x=data.get("x"),
-        y=data.get("y"),
-        sample_weight=data.get("sample_weight"),
-        batch_size=data.get("batch_size"),
-        steps_per_epoch=data.get("steps_per_epoch"),
-        shuffle=False,
-    )
-    number = data.get("steps_per_epoch") or adapter.num_batches
-    return iter(adapter.get_numpy_iterator()), number
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from keras import ops
 from keras_eds.errors import DataError, FieldError, StageError
 from keras_eds.measurements import Measurements
 from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.gate import SaliencyRecorder, gates_on
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
@@ -112,11 +113,11 @@ def _schedule(
         size = data.get("batch_size") or 32
         data["batch_size"] = max(size, min(ENOUGH_EXAMPLES, share))
         return data, 1
-    iterator, number = keras_training.batches(data)
+    iterator, number = read_batches(data)
     if number == 0:
         raise DataError("`x` must hold at least one batch. Received: no batch.")
     if batches is None:
-        size = len(keras.tree.flatten(next(iterator))[0])
+        size = keras.tree.flatten(next(iterator))[0].shape[0]
         batches = -(-ENOUGH_EXAMPLES // max(1, size))
         if number is None:
             return data, min(batches, BATCHES_OF_UNKNOWN_SIZE)

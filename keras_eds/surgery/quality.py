@@ -14,6 +14,7 @@ from keras import ops
 from keras_eds.errors import DataError, StageError
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.count import check_ids
 from keras_eds.surgery.measure import ENOUGH_EXAMPLES
 from keras_eds.surgery.sites import Filters, Site, find_sites
@@ -180,7 +181,7 @@ def _examples(data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     if steps is None and leaves and all(isinstance(a, np.ndarray) for a in leaves):
         # A pass costs by the batch.
         data["batch_size"] = max(data.get("batch_size") or 32, ENOUGH_EXAMPLES)
-    batches, number = keras_training.batches({**data, "steps_per_epoch": steps})
+    batches, number = read_batches({**data, "steps_per_epoch": steps})
     for batch in islice(batches, number):
         labelled = isinstance(batch, tuple | list) and len(batch) > 1
         yield (batch[0], batch[1]) if labelled else (batch, None)

@@ -13,6 +13,7 @@ from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
 from keras_eds.layers.combining import reduce_rows, scale_of
 from keras_eds.optimizers import LazyAdagrad, LazyAdam
 from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery.batches import is_gappy
 from keras_eds.surgery.sites import all_sites, is_reducing
 
 _LAZY = {"Adam": LazyAdam, "Adagrad": LazyAdagrad}
@@ -84,7 +85,7 @@ def _by_rows(layer: keras.layers.Embedding) -> Callable[..., Any]:
     whole_table = layer.call
 
     def call(inputs: Any, weights: Any = None, **kwargs: Any) -> Any:
-        if not _can_look_up_by_rows(layer) or not _is_dense(inputs) or kwargs:
+        if not _can_look_up_by_rows(layer) or is_gappy(inputs) or kwargs:
             given = () if weights is None else (weights,)
             return whole_table(inputs, *given, **kwargs)
         if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
@@ -103,10 +104,6 @@ def _can_look_up_by_rows(layer: keras.layers.Embedding) -> bool:
     plain = layer.quantization_mode is None and not layer.lora_enabled
     own_call = type(layer).call is not keras.layers.Embedding.call
     return plain and (not own_call or is_reducing(layer))
-
-
-def _is_dense(inputs: Any) -> bool:
-    return type(inputs).__name__ not in ("SparseTensor", "RaggedTensor")
 
 
 def lazy_twin(model: keras.Model) -> keras.optimizers.Optimizer:
