@@ -26,7 +26,7 @@ from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import CIESS, Outcome
 from keras_eds.methods.ciess.noise import GaussianNoise
-from keras_eds.methods.size_steps import sizes_in
+from keras_eds.methods.tried_sizes import sizes_in
 from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.keras_private import all_layers
 from keras_eds.surgery.quality import measure_quality

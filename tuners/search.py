@@ -25,9 +25,9 @@ from keras_eds.tuners.hypermodel import EDSHyperModel
 from keras_eds.tuners.model_source import Builder
 from keras_eds.tuners.oracle import Budgets, EDSOracle
 from keras_eds.tuners.progress import Progress
+from keras_eds.tuners.scores import evaluate
 from keras_eds.tuners.search_results import SearchResults
 from keras_eds.tuners.size_step import check_quality
-from keras_eds.tuners.stage import evaluate
 from keras_eds.tuners.stage_files import write_apart
 from keras_eds.tuners.trial_files import forget_full_model, read_proposal
 

@@ -13,10 +13,11 @@ from keras_eds.field import total_parameters
 from keras_eds.id_quality import Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
-from keras_eds.methods.size_steps import sizes_in
+from keras_eds.methods.principal import principal_directions, second_moment
+from keras_eds.methods.tried_sizes import sizes_in
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.batches import read_batches
-from keras_eds.surgery.fixed_masks import principal_directions, sizes_on
+from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.given_quality import given_quality
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.quality import measure_quality
@@ -70,7 +71,9 @@ def _directions(stage: Stage, sites: Sequence[Site]) -> dict[str, np.ndarray]:
     counts = _counts(stage, [site.field.name for site in sites])
     return {
         site.field.name: principal_directions(
-            ops.convert_to_numpy(keras_private.table_variable(site.layer)), of_ids
+            second_moment(
+                ops.convert_to_numpy(keras_private.table_variable(site.layer)), of_ids
+            )
         )
         for site, of_ids in zip(sites, counts, strict=True)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_eds.errors import DataError, StageError
+from keras_eds.errors import StageError
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
+from keras_eds.methods.principal import second_moment
 from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.count import count_ids
 from keras_eds.surgery.measure import measure
 from keras_eds.surgery.sites import all_sites
 from keras_eds.tuners.fit_data import FitData, callback_list
+from keras_eds.tuners.scores import evaluate
 from keras_eds.tuners.trial_files import TrialFiles
 from keras_eds.tuners.weights import load_weights, save_weights
 
@@ -57,7 +59,10 @@ class Stage:
     def probe(self, proposal: Proposal, names: dict[str, str]) -> dict[str, Any]:
         """Measures the fields; `names` maps them to the model's names."""
         if proposal.settings.get("counts"):
-            measured = Measurements.of_counts(self.counts(names.values()))
+            counts = self.counts(names.values())
+            measured = Measurements.of_counts(counts)
+            if proposal.settings.get("moments"):
+                measured = self._with_moments(counts)
         else:
             measured = self._measure(proposal, names.values())
         ours = Measurements({name: measured[there] for name, there in names.items()})
@@ -84,19 +89,33 @@ class Stage:
 
     def _with_rows(self, measured: Measurements) -> Measurements:
         """Adds every table, and how often its ids come in the training data."""
-        counts = self.counts(list(measured))
-        tables = {
-            site.field.name: ops.convert_to_numpy(
-                keras_private.table_variable(site.layer)
-            )
-            for site in all_sites(self.model)
-        }
+        counts, tables = self.counts(list(measured)), self._tables()
         return Measurements(
             {
                 name: replace(measured[name], counts=counts[name], table=tables[name])
                 for name in measured
             }
         )
+
+    def _with_moments(self, counts: Mapping[str, np.ndarray]) -> Measurements:
+        """Counts, and the second moment of every table, each row by its count."""
+        counted, tables = Measurements.of_counts(counts), self._tables()
+        return Measurements(
+            {
+                name: replace(
+                    counted[name], second_moment=second_moment(tables[name], of_ids)
+                )
+                for name, of_ids in counts.items()
+            }
+        )
+
+    def _tables(self) -> dict[str, np.ndarray]:
+        return {
+            site.field.name: ops.convert_to_numpy(
+                keras_private.table_variable(site.layer)
+            )
+            for site in all_sites(self.model)
+        }
 
     def retrain(self) -> dict[str, Any]:
         """Trains the small model; it stays as it was if that made it worse."""
@@ -118,7 +137,7 @@ class Stage:
         Raises:
             StageError: If the objective is not finite.
         """
-        scores = evaluate(self.model, self.data, self.objective)
+        scores: dict[str, float] = evaluate(self.model, self.data, self.objective)
         if not np.isfinite(self._value(scores)):
             raise StageError(
                 f"The objective {self.objective.name!r} must be finite. "
@@ -215,31 +234,3 @@ def _as_validation(validation: dict[str, Any]) -> dict[str, Any]:
     if "steps" in validation:
         options["validation_steps"] = validation["steps"]
     return options
-
-
-def evaluate(model: keras.Model, data: FitData, objective: Any) -> dict[str, float]:
-    """Every metric, named as in the logs of `fit`.
-
-    Those of callbacks, too, that have a method `scores_of(model)`.
-
-    Raises:
-        DataError: If the objective is not among them.
-    """
-    validation = str(objective.name).startswith("val_")
-    arguments = data.scored_on(validation)
-    values = model.evaluate(**arguments, verbose=0, return_dict=True)
-    prefix = "val_" if validation else ""
-    arrays = {prefix + name: ops.convert_to_numpy(v) for name, v in values.items()}
-    # A metric may be a vector, one number a class: it is no objective.
-    scores = {name: float(v) for name, v in arrays.items() if np.ndim(v) == 0}
-    for callback in callback_list(data.options.get("callbacks")):
-        # What no metric of a batch can tell, such as a ranking of all items.
-        if hasattr(callback, "scores_of"):
-            scores.update(callback.scores_of(model))
-    if not objective.has_value(scores):
-        raise DataError(
-            "`objective` must be one of the model's metrics. "
-            f"Received: objective={objective.name!r}, but there are {sorted(scores)}. "
-            "Choose one of these, or compile the model with that metric."
-        )
-    return scores

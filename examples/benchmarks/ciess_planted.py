@@ -29,8 +29,8 @@ from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import CIESS, Outcome, SampledRows
-from keras_eds.methods.size_steps import sizes_in
-from keras_eds.surgery.fixed_masks import principal_directions
+from keras_eds.methods.principal import principal_directions, second_moment
+from keras_eds.methods.tried_sizes import sizes_in
 
 RESULTS = Path(__file__).parent / "results"
 LINES = RESULTS / "ciess_planted.jsonl"
@@ -39,10 +39,14 @@ CASES = {"wholly": 1.0, "half": 0.5, "not at all": 0.0}
 # Batches of a step, of the 234 of a training.
 STEPS = 10
 METHODS = {
-    "random draws": lambda: SampledRows(steps=STEPS),
-    "CIESS": lambda: CIESS(steps=STEPS),
-    "CIESS, no walk": lambda: CIESS(steps=STEPS, agent={"walk_length": 0}),
-    "CIESS, along columns": lambda: CIESS(steps=STEPS, basis="columns"),
+    "random draws": lambda: SampledRows(steps=STEPS, warm_start="fresh"),
+    "CIESS": lambda: CIESS(steps=STEPS, warm_start="fresh"),
+    "CIESS, no walk": lambda: CIESS(
+        steps=STEPS, warm_start="fresh", agent={"walk_length": 0}
+    ),
+    "CIESS, along columns": lambda: CIESS(
+        steps=STEPS, warm_start="fresh", basis="columns"
+    ),
 }
 
 
@@ -74,7 +78,7 @@ class Machine:
         self.masks = [np.arange(WIDTH) < of_ids[:, None] for of_ids in sizes]
         if counts is not None:
             pairs = zip(self.tables, counts, strict=True)
-            found = [principal_directions(*pair) for pair in pairs]
+            found = [principal_directions(second_moment(*pair)) for pair in pairs]
             self.directions = [directions.astype("float32") for directions in found]
 
     def _vectors(self) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from keras_eds.measurements import FieldMeasurement
 # Share of the mean curvature that is added to every direction: a direction in
 # which a few batches saw no gradient is not worth exactly nothing.
 SHRINKAGE = 0.01
+_CHUNK = 65536
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,26 @@ class PrincipalBasis:
             decoder.astype("float32"),
             rest.astype("float32") if constant else None,
         )
+
+
+def second_moment(table: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`sum_i n_i e_i e_i^T`, of shape `(output_dim, output_dim)`.
+
+    Args:
+        table: `e`, of shape `(input_dim, output_dim)`.
+        counts: `n`, of shape `(input_dim,)`: how often each id comes, or its share.
+    """
+    moment = np.zeros((table.shape[1],) * 2)
+    for start in range(0, len(table), _CHUNK):
+        rows = table[start : start + _CHUNK].astype("float64")
+        moment += (rows * counts[start : start + _CHUNK, None]).T @ rows
+    return moment
+
+
+def principal_directions(moment: np.ndarray) -> np.ndarray:
+    """The eigenvectors of a second moment as columns, by falling eigenvalue."""
+    vectors: np.ndarray = np.linalg.eigh(moment)[1][:, ::-1]
+    return vectors
 
 
 def _roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from keras_eds.field import Field
 from keras_eds.layers.row_blocks import choose_blocks
 from keras_eds.measurements import FieldMeasurement
 from keras_eds.methods.base import SearchState, WarmStart
-from keras_eds.methods.principal import PrincipalBasis
+from keras_eds.methods.principal import PrincipalBasis, second_moment
 from keras_eds.methods.row_allocation import TableOptions, allocate_rows
 from keras_eds.methods.single_shot import (
     Pretrain,
@@ -150,10 +150,7 @@ def weighed_by_counts(
         mean = np.zeros(table.shape[1])
     else:
         mean = counts @ table.astype("float64")
-    second = np.zeros((table.shape[1],) * 2)
-    for start in range(0, len(table), _CHUNK):
-        rows = table[start : start + _CHUNK].astype("float64")
-        second += (rows * counts[start : start + _CHUNK, None]).T @ rows
+    second = second_moment(table, counts)
     return FieldMeasurement(
         **{**vars(measured), "mean": mean, "second_moment": second, "counts": counts}
     )

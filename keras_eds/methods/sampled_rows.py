@@ -10,7 +10,6 @@ from keras_eds.id_quality import Qualities
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.quality_ratio import mean_ratio
 from keras_eds.methods.random_row_sizes import sorted_draws
-from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import check_count
 from keras_eds.methods.size_steps import (
     Basis,
@@ -39,8 +38,7 @@ class SampledRows(SizeSteps):
         fresh: See `SizeSteps`. Defaults to False.
         basis: See `SizeSteps`. Defaults to `"principal"`.
         quality: See `SizeSteps`. Defaults to None.
-        warm_start: Where retraining starts; see `SingleShot`. Defaults to
-            `"fresh"`.
+        warm_start: See `SizeSteps`. Defaults to None.
         alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
             Defaults to `"random"`.
 
@@ -70,7 +68,7 @@ class SampledRows(SizeSteps):
         fresh: bool = False,
         basis: Basis = "principal",
         quality: Callable[[Any], Any] | None = None,
-        warm_start: WarmStart = "fresh",
+        warm_start: WarmStart | None = None,
         alignment: Alignment = "random",
     ) -> None:
         check_count("tries", tries, 1)
@@ -100,11 +98,10 @@ class _Draws(Course):
 
     def _sizes(self) -> DimensionPlan:
         step, state = len(self.qualities), self._state
-        return scaled_rows(
+        return self._method.fitted(
             state.fields,
             sorted_draws(state.fields, self._counts, [state.seed, step]),
             self._method._budget_of(step, state),
-            self._method.low,
         )
 
     def _learn(self, sizes: DimensionPlan, qualities: Qualities) -> float:

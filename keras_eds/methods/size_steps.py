@@ -9,17 +9,17 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_eds.budget import Budget
-from keras_eds.errors import StageError
-from keras_eds.field_plan import FieldPlan
+from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.layers.masked_twin_checks import check_number
-from keras_eds.methods.base import Outcome, Proposal, SearchState, Wait, WarmStart
-from keras_eds.methods.scaled_rows import scaled_rows
+from keras_eds.methods.base import Proposal, SearchState, Wait, WarmStart
+from keras_eds.methods.principal import principal_directions
+from keras_eds.methods.scaled_rows import Wishes, scaled_rows
 from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
 from keras_eds.methods.sseds import measurements_of
-from keras_eds.methods.step_course import Course, Follower
+from keras_eds.methods.step_course import Course, Follower, finished_steps, plans_tried
+from keras_eds.methods.tried_sizes import along, sizes_in
 from keras_eds.plan import DimensionPlan
-from keras_eds.row_plan import RowPlan
 from keras_eds.surgery.small_layer import Alignment
 
 # So much of all trainings is left to the steps, however many budgets there are.
@@ -58,8 +58,10 @@ class SizeSteps(SingleShot):
             the quality of every id, at least 0, under the name of its table, of
             shape `(input_dim,)`; as `keras_eds.metrics.RankingQuality`. None: that
             of the loss.
-        warm_start: Where retraining starts; see `SingleShot`. Anything but
-            `"fresh"` keeps columns and needs `basis="columns"`.
+        warm_start: Where retraining starts; see `SingleShot`. None: `"all"`, or
+            `"fresh"` where steps are. From trained values, a table keeps of its rows
+            what the steps tried: with the principal basis an alignment goes with
+            them, which counts. `"fresh"` keeps columns, whatever the basis.
         alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
     """
 
@@ -74,22 +76,18 @@ class SizeSteps(SingleShot):
         fresh: bool,
         basis: Basis,
         quality: Callable[[Any], Any] | None,
-        warm_start: WarmStart,
+        warm_start: WarmStart | None,
         alignment: Alignment,
     ) -> None:
         check_count("top", top, 1)
+        if warm_start is None:
+            warm_start = "fresh" if fresh else "all"
         super().__init__("auto", PROBE, warm_start, alignment, draws=top)
         check_count("low", low, 0)
         if steps is not None:
             check_count("steps", steps, 0)
         check_choice("fresh", fresh, (True, False))
         check_choice("basis", basis, ("principal", "columns"))
-        if basis == "principal" and not fresh and warm_start != "fresh":
-            raise ValueError(
-                "`warm_start` must be 'fresh' with basis='principal': kept values "
-                "would be those of columns, which no step has tried. Received: "
-                f"warm_start={warm_start!r}. Add basis='columns'."
-            )
         if quality is not None and not callable(quality):
             raise ValueError(
                 "`quality` must be a function of a model, or None. Received: "
@@ -106,6 +104,8 @@ class SizeSteps(SingleShot):
         self.steps = steps
         self.fresh = fresh
         self.basis = basis
+        if self.turns:
+            self.probe = {**PROBE, "moments": True}
         # A project is known by what has no underscore: of a function, by its name.
         self._quality = quality
         self.measured_by = _name_of(quality)
@@ -115,6 +115,12 @@ class SizeSteps(SingleShot):
     @abstractmethod
     def num_steps(self) -> int:
         """How many sizes are tried."""
+
+    @property
+    def turns(self) -> bool:
+        """Whether what is kept of a table is directions, by an alignment."""
+        principal = self.basis == "principal" and not self.fresh
+        return principal and self.warm_start != "fresh"
 
     @property
     def quality(self) -> Callable[[Any], Any] | None:
@@ -131,7 +137,13 @@ class SizeSteps(SingleShot):
     def check(self, state: SearchState) -> None:
         nothing = [np.zeros(field.input_dim) for field in state.fields]
         for budget in state.budgets:
-            scaled_rows(state.fields, lambda _: nothing, budget, self.low)
+            self.fitted(state.fields, lambda _: nothing, budget)
+
+    def fitted(
+        self, fields: Sequence[Field], wishes: Wishes, budget: Budget
+    ) -> DimensionPlan:
+        """Sizes that fit a budget; see `scaled_rows`."""
+        return scaled_rows(fields, wishes, budget, self.low, self.turns)
 
     def propose(
         self, state: SearchState, pending: Sequence[Proposal] = ()
@@ -165,17 +177,30 @@ class SizeSteps(SingleShot):
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
         """The sizes of a step as they are, or fitted if it was for another budget."""
         step = self._best(state, budget)[draw]
-        tried = _seen(state)[step]
-        if self._budget_of(step, state) == budget:
+        tried = plans_tried(state)[step]
+        if self._budget_of(step, state) != budget:
+            tried = self._refitted(tried, state, budget)
+        if not self.turns:
             return tried
+        measured = measurements_of(state)
+        moments = [measured[field.name].second_moment for field in state.fields]
+        turned = (
+            along(kept, principal_directions(moment))
+            for kept, moment in zip(tried, moments, strict=True)
+        )
+        return DimensionPlan(tuple(turned))
+
+    def _refitted(
+        self, tried: DimensionPlan, state: SearchState, budget: Budget
+    ) -> DimensionPlan:
         known = [
             sizes * (counts > 0)
             for sizes, counts in zip(
                 sizes_in(tried), counts_of(state).values(), strict=True
             )
         ]
-        return scaled_rows(
-            state.fields, lambda x: [np.exp(x) * k for k in known], budget, self.low
+        return self.fitted(
+            state.fields, lambda x: [np.exp(x) * k for k in known], budget
         )
 
     def figures(self, state: SearchState) -> list[dict[str, float]]:
@@ -186,7 +211,7 @@ class SizeSteps(SingleShot):
         """The steps in the order in which a budget wants them: of the nearest first."""
         limits = [
             self._budget_of(step, state).limit(state.fields)
-            for step in range(len(_seen(state)))
+            for step in range(len(plans_tried(state)))
         ]
         far = np.abs(np.log(np.array(limits) / budget.limit(state.fields)))
         quality = np.array(self._followed(state).qualities)
@@ -204,7 +229,7 @@ class SizeSteps(SingleShot):
         assert full is not None
         start = (state.fields, state.budgets, state.seed)
         return self._follower.follow(
-            start, full, _finished(state), lambda q: self._new_course(state, q)
+            start, full, finished_steps(state), lambda q: self._new_course(state, q)
         )
 
 
@@ -212,18 +237,6 @@ def _name_of(quality: Callable[[Any], Any] | None) -> str | None:
     if quality is None:
         return None
     return str(getattr(quality, "__qualname__", type(quality).__qualname__))
-
-
-def sizes_in(plan: DimensionPlan) -> list[np.ndarray]:
-    """The sizes of all ids under a plan, one array a table."""
-    sizes = []
-    for kept in plan:
-        if isinstance(kept, RowPlan):
-            sizes.append(np.asarray(kept.sizes))
-        else:
-            assert isinstance(kept, FieldPlan)
-            sizes.append(np.full(kept.field.input_dim, kept.kept_dim, np.int32))
-    return sizes
 
 
 def counts_of(state: SearchState) -> dict[str, np.ndarray]:
@@ -234,28 +247,3 @@ def counts_of(state: SearchState) -> dict[str, np.ndarray]:
         assert of_field is not None
         counts[field.name] = of_field
     return counts
-
-
-def _finished(state: SearchState) -> list[tuple[Proposal, Outcome]]:
-    """The steps before the first that failed."""
-    steps = []
-    for proposal, outcome in state.done("step"):
-        if outcome is None:
-            break
-        steps.append((proposal, outcome))
-    return steps
-
-
-def _seen(state: SearchState) -> list[DimensionPlan]:
-    """The sizes of all steps.
-
-    Raises:
-        StageError: If there is none.
-    """
-    plans = [proposal.plan for proposal, _ in _finished(state) if proposal.plan]
-    if not plans:
-        raise StageError(
-            "A plan needs sizes that were tried. Received: a search whose steps have "
-            "not begun. Call search(...) first."
-        )
-    return plans

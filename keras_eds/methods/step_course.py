@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_eds.errors import StageError
 from keras_eds.id_quality import Qualities
-from keras_eds.methods.base import Outcome, Proposal
+from keras_eds.methods.base import Outcome, Proposal, SearchState
 from keras_eds.plan import DimensionPlan
 
 
@@ -103,3 +104,28 @@ def _same(one: Outcome, other: Outcome) -> bool:
     assert one.qualities is not None and other.qualities is not None
     arrays, others = one.qualities.arrays(), other.qualities.arrays()
     return all(np.array_equal(arrays[name], others[name]) for name in others)
+
+
+def finished_steps(state: SearchState) -> list[tuple[Proposal, Outcome]]:
+    """The steps before the first that failed."""
+    steps = []
+    for proposal, outcome in state.done("step"):
+        if outcome is None:
+            break
+        steps.append((proposal, outcome))
+    return steps
+
+
+def plans_tried(state: SearchState) -> list[DimensionPlan]:
+    """The sizes of all steps.
+
+    Raises:
+        StageError: If there is none.
+    """
+    plans = [proposal.plan for proposal, _ in finished_steps(state) if proposal.plan]
+    if not plans:
+        raise StageError(
+            "A plan needs sizes that were tried. Received: a search whose steps have "
+            "not begun. Call search(...) first."
+        )
+    return plans

@@ -89,18 +89,3 @@ def sizes_on(
             made.attach()
             stack.callback(made.remove)
         yield maskings
-
-
-def principal_directions(table: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The directions in which the vectors of a table hold most, the first one most.
-
-    The eigenvectors of `sum_i n_i e_i e_i^T`, as columns, by falling eigenvalue.
-
-    Args:
-        table: `e`, of shape `(input_dim, output_dim)`.
-        counts: `n`, how often each id comes, `(input_dim,)`.
-    """
-    table = np.asarray(table, "float64")
-    moment = table.T @ (table * np.asarray(counts, "float64")[:, None])
-    vectors: np.ndarray = np.linalg.eigh(moment)[1][:, ::-1]
-    return vectors

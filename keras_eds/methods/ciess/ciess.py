@@ -44,7 +44,9 @@ class CIESS(SizeSteps):
       paper tuned a number for each data set.
     - A step starts from the trained full-size model and trains a share of a
       training, masked along the principal directions of its tables; in the paper
-      it trains a new model, masked along columns (`fresh=True`).
+      it trains a new model, masked along columns (`fresh=True`). Retraining goes on
+      from what the full-size model knows along these directions, whose alignment
+      counts; in the paper it begins anew (`warm_start="fresh"`, along columns).
     - Quality is made of the compiled loss, for the ids of any field; in the paper
       it is a ranking metric of users, and for an item the mean over its users
       (`quality=RankingQuality(...)`).
@@ -90,8 +92,7 @@ class CIESS(SizeSteps):
         agent: Other options of `ciess.Agent`, as in `{"td3": {"gamma": 0.5}}` or,
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
-        warm_start: Where retraining starts; see `SingleShot`. Defaults to
-            `"fresh"` (paper).
+        warm_start: See `SizeSteps`. Defaults to None (paper: `"fresh"`).
         alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
             Defaults to `"random"`.
 
@@ -125,7 +126,7 @@ class CIESS(SizeSteps):
         reward: Literal["ratio", "metric"] = "ratio",
         relative: bool = True,
         agent: Mapping[str, Any] | None = None,
-        warm_start: WarmStart = "fresh",
+        warm_start: WarmStart | None = None,
         alignment: Alignment = "random",
     ) -> None:
         for name, count in (("episodes", episodes), ("iterations", iterations)):
@@ -169,6 +170,7 @@ class CIESS(SizeSteps):
             [self._budget_of(step, state) for step in steps],
             self.iterations,
             state.seed,
+            fitted=self.fitted,
             low=self.low,
             penalty=self.penalty,
             reward=self.reward,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.methods.ciess.field_agent import FieldAgent
 from keras_eds.methods.quality_ratio import mean_ratio
-from keras_eds.methods.scaled_rows import scaled_rows
-from keras_eds.methods.size_steps import sizes_in
+from keras_eds.methods.scaled_rows import Wishes
 from keras_eds.methods.step_course import Course
+from keras_eds.methods.tried_sizes import sizes_in
 from keras_eds.plan import DimensionPlan
 
 FIRST_PENALTY = 0.4
@@ -35,6 +35,7 @@ class AgentCourse(Course):
         budgets: That of every step.
         iterations: Steps of an episode, which begins at full width.
         seed: That of the search; each field's agent gets one of its own.
+        fitted: Makes sizes of wishes that fit a budget; see `SizeSteps.fitted`.
         low: Least size.
         penalty: lambda, or None: whatever brings wishes to the budget.
         **options: `reward`, `relative` and `options` of `FieldAgent`.
@@ -48,13 +49,14 @@ class AgentCourse(Course):
         budgets: Sequence[Budget],
         iterations: int,
         seed: int,
+        fitted: Callable[[Sequence[Field], Wishes, Budget], DimensionPlan],
         low: int,
         penalty: float | None,
         **options: Any,
     ) -> None:
         super().__init__()
         self._fields, self._counts, self._full = fields, counts, full
-        self._low = low
+        self._fitted = fitted
         self._agents = [
             FieldAgent(
                 f, counts[f.name], full[f.name], low, seed=seed + place, **options
@@ -77,11 +79,8 @@ class AgentCourse(Course):
         explore = 1 - (place + 1) / self._iterations
         wished = [agent.propose(explore) for agent in self._agents]
         self._wished = wished
-        return scaled_rows(
-            self._fields,
-            lambda x: [np.exp(x) * wish for wish in wished],
-            self._budget,
-            self._low,
+        return self._fitted(
+            self._fields, lambda x: [np.exp(x) * wish for wish in wished], self._budget
         )
 
     @property
