@@ -39,8 +39,7 @@ class SampledRows(SizeSteps):
         basis: See `SizeSteps`. Defaults to `"principal"`.
         quality: See `SizeSteps`. Defaults to None.
         warm_start: See `SizeSteps`. Defaults to None.
-        alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
-            Defaults to `"random"`.
+        alignment: See `SizeSteps`. Defaults to `"plan"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -69,7 +68,7 @@ class SampledRows(SizeSteps):
         basis: Basis = "principal",
         quality: Callable[[Any], Any] | None = None,
         warm_start: WarmStart | None = None,
-        alignment: Alignment = "random",
+        alignment: Alignment = "plan",
     ) -> None:
         check_count("tries", tries, 1)
         self.tries = tries

@@ -62,7 +62,7 @@ class SizeSteps(SingleShot):
             `"fresh"` where steps are. From trained values, a table keeps of its rows
             what the steps tried: with the principal basis an alignment goes with
             them, which counts. `"fresh"` keeps columns, whatever the basis.
-        alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
+        alignment: `"plan"` or `"random"` start of alignments.
     """
 
     granularity = "row"
@@ -220,7 +220,7 @@ class SizeSteps(SingleShot):
     def _preparations(self, state: SearchState) -> list[Proposal]:
         keep_initial = self.warm_start == "initial"
         first = Proposal("pretrain", settings={"keep_initial": keep_initial})
-        probe = Proposal("probe", settings=PROBE)
+        probe = Proposal("probe", settings=dict(self.probe or {}))
         return [probe] if state.trained else [first, probe]
 
     def _followed(self, state: SearchState) -> Course:

@@ -93,8 +93,7 @@ class CIESS(SizeSteps):
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
         warm_start: See `SizeSteps`. Defaults to None (paper: `"fresh"`).
-        alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
-            Defaults to `"random"`.
+        alignment: See `SizeSteps`. Defaults to `"plan"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -127,7 +126,7 @@ class CIESS(SizeSteps):
         relative: bool = True,
         agent: Mapping[str, Any] | None = None,
         warm_start: WarmStart | None = None,
-        alignment: Alignment = "random",
+        alignment: Alignment = "plan",
     ) -> None:
         for name, count in (("episodes", episodes), ("iterations", iterations)):
             check_count(name, count, 1)
