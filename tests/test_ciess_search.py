@@ -419,6 +419,35 @@ def test_wishes_are_scaled_to_the_budget():
     assert seen == [0.5] * 3 + [0.0] * 3
 
 
+def test_tables_stay_near_the_best_step():
+    """Between tables, wishes move by half as much again at most; within, freely."""
+    course = ciess()._new_course(run(ciess())[1], quality(99))
+    known = [COUNTS[field.name] > 0 for field in FIELDS]
+    random = np.random.default_rng(1)
+    wished = [random.uniform(0.5, 1.5, len(k)) * k for k in known]
+    wished[0] *= 8
+    wished[2] *= 0
+
+    def spread(sizes, best):
+        # The last table has one column: nothing is asked for there.
+        parts = zip(sizes[:2], known, best, strict=False)
+        means = [of_table[k].mean() / b for of_table, k, b in parts]
+        return max(means) / min(means)
+
+    first = course._near(wished)
+    assert spread(wished, [8, 4, 1]) > 2 > 1.5 + 1e-6 > spread(first, [8, 4, 1])
+    np.testing.assert_allclose(first[0] / first[0].max(), wished[0] / wished[0].max())
+    plan = course.propose()
+    course.observe(plan, quality(1))
+    best = [s[k].mean() for s, k in zip(sizes_in(plan), known, strict=True)]
+    second = course._near(wished)
+    assert spread(second, best) < 1.5 + 1e-6
+    # What is asked for near the best is left as it is.
+    near = [b * k for b, k in zip(best, known, strict=True)]
+    for asked, left in zip(near, course._near(near), strict=True):
+        np.testing.assert_allclose(asked, left, rtol=1e-6)
+
+
 def test_the_price_follows_what_agents_ask_for():
     state = run(ciess())[1]
     for factor, wanted in ((9.0, 2.0), (0.1, 0.5), (2.25, 1.5)):

@@ -103,7 +103,8 @@ def test_gaps_are_no_ids(kind, tmp_path):
 
     model = build()
     wanted = np.bincount(np.concatenate(tags), minlength=ROWS)
-    assert_counts(count_ids(model, {"x": batches}), {"table": wanted})
+    for given in ({"x": batches}, {"x": x}):
+        assert_counts(count_ids(model, given), {"table": wanted})
     search = keras_eds.EDSSearch(
         build, 0.5, "random_rows", "val_auc", directory=tmp_path
     )
@@ -111,6 +112,11 @@ def test_gaps_are_no_ids(kind, tmp_path):
     small = search.load_model(search.oracle.get_best_trials()[0])
     assert small.count_params() < model.count_params()
     assert small(x).shape == (60, 1)
+    search = keras_eds.EDSSearch(
+        build, 0.5, "ciess", "val_auc", directory=tmp_path / "c"
+    )
+    with pytest.raises(DataError, match="one example after the other"):
+        search.search(batches, validation_data=batches, epochs=1, verbose=0)
 
 
 def test_filters():

@@ -9,6 +9,7 @@ from search_setup import EAGER, FIT, ITEMS, WIDTH, build, data, once, search, va
 
 import keras_eds
 from keras_eds.errors import BudgetError, ProjectError
+from keras_eds.surgery import keras_training
 from keras_eds.surgery.copying import copy_model
 from keras_eds.tuners.weights import load_weights
 
@@ -168,13 +169,14 @@ class Weights(keras.callbacks.Callback):
         self.seen.append(np.array(self.model.get_layer("item_table").embeddings))
 
 
-def test_averaged_weights_are_the_ones_that_stay(tmp_path):
+@pytest.mark.parametrize("callbacks", [[], [keras.callbacks.SwapEMAWeights()]])
+def test_averaged_weights_are_the_ones_that_stay(callbacks, tmp_path):
     model = build()
     optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.7)
     model.compile(optimizer, "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
     Weights.seen.clear()
     found = search(tmp_path, model)
-    options = {**FIT, "epochs": 1, "callbacks": [Weights()]}
+    options = {**FIT, "epochs": 1, "callbacks": [Weights(), *callbacks]}
     found.search(*data(), validation_data=validation(), **options)
     steps = Weights.seen[: 256 // FIT["batch_size"]]
     average = steps[0]
@@ -184,6 +186,27 @@ def test_averaged_weights_are_the_ones_that_stay(tmp_path):
     load_weights(full, tmp_path / "p" / "full.weights.h5")
     table = np.array(full.get_layer("item_table").embeddings)
     np.testing.assert_allclose(table, average, rtol=1e-5, atol=1e-6)
+
+
+def test_a_backup_is_of_the_weights_that_training_goes_on_from(tmp_path):
+    """Averaged weights are swapped in after it is written."""
+    model = build()
+    optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.7)
+    model.compile(optimizer, "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
+    found = search(tmp_path, model)
+    Weights.seen.clear()
+    backup = keras.callbacks.BackupAndRestore(
+        str(tmp_path / "backup"), delete_checkpoint=False
+    )
+    options = {**FIT, "epochs": 1, "callbacks": [Weights(), backup]}
+    found.search(*data(), validation_data=validation(), **options)
+    (file,) = (tmp_path / "backup").rglob("*pretrain*/*.weights.h5")
+    written = build()
+    with keras_training.without_optimizer(written):
+        written.load_weights(file)
+    last = Weights.seen[256 // FIT["batch_size"] - 1]
+    table = np.array(written.get_layer("item_table").embeddings)
+    np.testing.assert_allclose(table, last, rtol=1e-4, atol=1e-6)
 
 
 def test_budgets_that_are_written_alike_are_told_apart(tmp_path):

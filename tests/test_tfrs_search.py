@@ -202,6 +202,8 @@ def test_pairs_of_features_and_labels(tmp_path):
     model = compiled(Pairs(), eager=True)
     found = search(model, tmp_path, data(), data(seed=1))
     assert found.get_best_models()
+    found = search(model, tmp_path / "c", data(), data(seed=1), method=_method("ciess"))
+    assert found.get_best_models()
 
 
 def test_callbacks_of_keras_3_see_every_stage(tmp_path):

@@ -7,15 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_eds.field import total_parameters
 from keras_eds.id_quality import Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
-from keras_eds.methods.principal import principal_directions, second_moment
+from keras_eds.methods.principal import principal_directions
 from keras_eds.methods.tried_sizes import sizes_in
-from keras_eds.surgery import keras_private
 from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.given_quality import given_quality
@@ -68,24 +66,11 @@ def take_step(
 
 
 def _directions(stage: Stage, sites: Sequence[Site]) -> dict[str, np.ndarray]:
-    counts = _counts(stage, [site.field.name for site in sites])
+    measured = Measurements.load(stage.files.counted).values()
     return {
-        site.field.name: principal_directions(
-            second_moment(
-                ops.convert_to_numpy(keras_private.table_variable(site.layer)), of_ids
-            )
-        )
-        for site, of_ids in zip(sites, counts, strict=True)
+        site.field.name: principal_directions(found.second_moment)
+        for site, found in zip(sites, measured, strict=True)
     }
-
-
-def _counts(stage: Stage, names: Sequence[str]) -> list[np.ndarray]:
-    """How often ids come, counted once for all steps of a project."""
-    path = stage.files.folder.parent / "counts.npz"
-    if not path.exists():
-        Measurements.of_counts(stage.counts(names)).save(path)
-    known = [measured.counts for measured in Measurements.load(path).values()]
-    return [of_ids for of_ids in known if of_ids is not None]
 
 
 def write_quality(

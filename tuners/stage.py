@@ -17,7 +17,7 @@ from keras_eds.methods.principal import second_moment
 from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.count import count_ids
 from keras_eds.surgery.measure import measure
-from keras_eds.surgery.sites import all_sites
+from keras_eds.surgery.sites import sites_named
 from keras_eds.tuners.fit_data import FitData, callback_list
 from keras_eds.tuners.scores import evaluate
 from keras_eds.tuners.trial_files import TrialFiles
@@ -67,6 +67,9 @@ class Stage:
             measured = self._measure(proposal, names.values())
         ours = Measurements({name: measured[there] for name, there in names.items()})
         ours.save(self.files.measurements)
+        if proposal.settings.get("quality"):
+            # For the steps, which are trials of their own.
+            ours.save(self.files.counted)
         known = self.files.read_full_scores()
         return {"after": self.score() if known is None else known}
 
@@ -89,7 +92,7 @@ class Stage:
 
     def _with_rows(self, measured: Measurements) -> Measurements:
         """Adds every table, and how often its ids come in the training data."""
-        counts, tables = self.counts(list(measured)), self._tables()
+        counts, tables = self.counts(list(measured)), self._tables(list(measured))
         return Measurements(
             {
                 name: replace(measured[name], counts=counts[name], table=tables[name])
@@ -99,22 +102,19 @@ class Stage:
 
     def _with_moments(self, counts: Mapping[str, np.ndarray]) -> Measurements:
         """Counts, and the second moment of every table, each row by its count."""
-        counted, tables = Measurements.of_counts(counts), self._tables()
-        return Measurements(
-            {
-                name: replace(
-                    counted[name], second_moment=second_moment(tables[name], of_ids)
-                )
-                for name, of_ids in counts.items()
-            }
-        )
+        counted, tables = Measurements.of_counts(counts), self._tables(list(counts))
+        found = {}
+        for name, of_ids in counts.items():
+            moment = second_moment(tables[name], of_ids / max(of_ids.sum(), 1))
+            found[name] = replace(counted[name], second_moment=moment)
+        return Measurements(found)
 
-    def _tables(self) -> dict[str, np.ndarray]:
+    def _tables(self, names: Collection[str]) -> dict[str, np.ndarray]:
         return {
             site.field.name: ops.convert_to_numpy(
                 keras_private.table_variable(site.layer)
             )
-            for site in all_sites(self.model)
+            for site in sites_named(self.model, names)
         }
 
     def retrain(self) -> dict[str, Any]:
@@ -169,11 +169,8 @@ class Stage:
             initial_value_threshold=best,
         )
         theirs = callback_list(self.data.options.get("callbacks"))
-        # Else the best epoch would have the weights of its last step.
-        if keras_training.averages_weights(self.model.optimizer) and not any(
-            isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in theirs
-        ):
-            theirs.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+        if keras_training.averages_weights(self.model.optimizer):
+            theirs = _with_averages(theirs)
         self._fit([*theirs, keras.callbacks.TerminateOnNaN(), checkpoint])
         if path.exists():
             self.model.load_weights(path)
@@ -204,6 +201,22 @@ class Stage:
         if self.data.validation is not None:
             options.update(_as_validation(self.data.validation))
         _check_finite(self.model.fit(**self.data.training, **options))
+
+
+def _with_averages(
+    callbacks: list[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Lets epochs end with averaged weights, so that the best one keeps those."""
+    swaps = [c for c in callbacks if isinstance(c, keras.callbacks.SwapEMAWeights)]
+    for swap in swaps:
+        swap.swap_on_epoch = True
+    if swaps:
+        return callbacks
+    # A backup is of the weights that training goes on from.
+    backup = keras.callbacks.BackupAndRestore
+    first = [callback for callback in callbacks if isinstance(callback, backup)]
+    others = [callback for callback in callbacks if not isinstance(callback, backup)]
+    return [*first, keras.callbacks.SwapEMAWeights(swap_on_epoch=True), *others]
 
 
 class _BestEpoch(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]

@@ -39,6 +39,7 @@ class TrialFiles:
         self.checkpoint = self.folder / "checkpoint.weights.h5"
         self.model = self.folder / "model.keras"
         self.full_weights = self.folder.parent / "full.weights.h5"
+        self.counted = self.folder.parent / "counted.npz"
         self.full_scores = self.folder.parent / "full_scores.json"
         self.initial_weights = self.folder.parent / "initial.weights.h5"
 

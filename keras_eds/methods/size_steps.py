@@ -104,8 +104,7 @@ class SizeSteps(SingleShot):
         self.steps = steps
         self.fresh = fresh
         self.basis = basis
-        if self.turns:
-            self.probe = {**PROBE, "moments": True}
+        self.probe = {**PROBE, "moments": basis == "principal" and not fresh}
         # A project is known by what has no underscore: of a function, by its name.
         self._quality = quality
         self.measured_by = _name_of(quality)

@@ -28,10 +28,10 @@ def read_batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
         shuffle=False,
     )
     number = data.get("steps_per_epoch") or adapter.num_batches
-    gappy = isinstance(adapter, TFDatasetAdapter) and any(
-        type(spec).__name__ in ("SparseTensorSpec", "RaggedTensorSpec")
-        for spec in keras.tree.flatten(adapter.get_tf_dataset().element_spec)
-    )
+    whole = data.get("x")
+    if isinstance(adapter, TFDatasetAdapter):
+        whole = adapter.get_tf_dataset().element_spec
+    gappy = any(is_gappy(leaf) for leaf in keras.tree.flatten(whole))
     if not gappy or keras.backend.backend() != "tensorflow":
         return iter(adapter.get_numpy_iterator()), number
     return (
@@ -45,5 +45,8 @@ def _to_numpy_without_gaps(leaf: Any) -> Any:
 
 
 def is_gappy(tensor: Any) -> bool:
-    """Whether it is a sparse or ragged tensor of TensorFlow."""
-    return type(tensor).__name__ in ("SparseTensor", "RaggedTensor")
+    """Whether it is a sparse or ragged tensor of TensorFlow, or stands for some."""
+    return type(tensor).__name__.removesuffix("Spec") in (
+        "SparseTensor",
+        "RaggedTensor",
+    )

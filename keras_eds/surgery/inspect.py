@@ -65,14 +65,15 @@ def _inspect(model: keras.Model, sites: Sequence[Site], x: Any, *labels: Any) ->
             stack.enter_context(_watched(site, scope))
         stack.enter_context(scope)
         outputs = model(x, training=False)
-        if labels and keras_training.has_own_loss(model):
+        if keras_training.has_own_loss(model):
             _run_own_loss(model, x, outputs, *labels)
     if scope.read_directly:
         raise FieldError(
             "`model` must read its tables through their layers alone. Received: "
             f"{sorted(scope.read_directly)}, read directly in the `call` of the model "
             "or of one of its layers, or in its `compute_loss`. Leave them out with "
-            "`filters`, or call the layer on ids instead."
+            "`filters`, call the layer on ids instead, or give a table that is only "
+            "penalized an `embeddings_regularizer`."
         )
 
 

@@ -183,5 +183,5 @@ def _examples(data: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         data["batch_size"] = max(data.get("batch_size") or 32, ENOUGH_EXAMPLES)
     batches, number = read_batches({**data, "steps_per_epoch": steps})
     for batch in islice(batches, number):
-        labelled = isinstance(batch, tuple | list) and len(batch) > 1
-        yield (batch[0], batch[1]) if labelled else (batch, None)
+        parts = batch if isinstance(batch, tuple | list) else (batch,)
+        yield parts[0], parts[1] if len(parts) > 1 else None

@@ -20,6 +20,9 @@ from keras_eds.plan import DimensionPlan
 FIRST_PENALTY = 0.4
 # A price moves by the square root of what sizes miss the budget by, at most so far.
 MOST_CHANGE = 2.0
+# Between tables, sizes are asked for in at most this ratio to the best that was seen:
+# of its own size an id tells little, where its score takes many others (see `_near`).
+MOST_SHIFT = 1.5
 
 
 class AgentCourse(Course):
@@ -69,6 +72,9 @@ class AgentCourse(Course):
         first = FIRST_PENALTY if penalty is None else penalty
         self._penalties = dict.fromkeys(set(budgets), first)
         self._wished: list[np.ndarray] = []
+        self._widths = np.array([float(field.output_dim) for field in fields])
+        # The quality and the mean sizes of each budget's best step.
+        self._best: dict[Budget, tuple[float, np.ndarray]] = {}
 
     def _sizes(self) -> DimensionPlan:
         place = len(self.qualities) % self._iterations
@@ -77,11 +83,31 @@ class AgentCourse(Course):
                 agent.start_episode()
         # The last step of an episode shows what was learned.
         explore = 1 - (place + 1) / self._iterations
-        wished = [agent.propose(explore) for agent in self._agents]
+        wished = self._near([agent.propose(explore) for agent in self._agents])
         self._wished = wished
         return self._fitted(
             self._fields, lambda x: [np.exp(x) * wish for wish in wished], self._budget
         )
+
+    def _near(self, wished: list[np.ndarray]) -> list[np.ndarray]:
+        """Wishes whose means are, table by table, near those of the best step.
+
+        At first near the same share of every table.
+
+        An id's quality says much of its own size where it is alone in an example,
+        and little where an example scores many ids of its table, as a user's ranking
+        does items. Left alone the agents swing from all for one table to all for
+        another, and few steps are left between.
+        """
+        _, best = self._best.get(self._budget, (0.0, self._widths))
+        asked = _means(wished, wished)
+        free = (asked > 0) & (best > 0)
+        shift = np.log(asked[free] / best[free])
+        shift -= shift.mean() if len(shift) else 0.0
+        most = np.log(MOST_SHIFT) / 2
+        factors = np.ones(len(wished))
+        factors[free] = np.exp(np.clip(shift, -most, most) - shift)
+        return [sizes * factor for sizes, factor in zip(wished, factors, strict=True)]
 
     @property
     def _budget(self) -> Budget:
@@ -95,7 +121,10 @@ class AgentCourse(Course):
             penalty = self._penalties[budget]
             agent.observe(of_field, qualities[name], penalty, budget)
         self.figures.append(self._figures(budget))
-        return mean_ratio(qualities, self._full, self._counts)
+        quality = mean_ratio(qualities, self._full, self._counts)
+        if budget not in self._best or quality > self._best[budget][0]:
+            self._best[budget] = quality, _means(tried, self._wished)
+        return quality
 
     def _adapt(self, tried: Sequence[np.ndarray], budget: Budget) -> None:
         """Raises the price where wishes exceed the budget, or lowers it."""
@@ -113,3 +142,9 @@ class AgentCourse(Course):
             for name, value in agent.figures.items():
                 found[f"{name}/{agent.field.name}"] = value
         return found
+
+
+def _means(sizes: Sequence[np.ndarray], wished: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean size of each table's ids that something is wished for; 0 without."""
+    pairs = zip(sizes, wished, strict=True)
+    return np.array([s[w > 0].mean() if (w > 0).any() else 0.0 for s, w in pairs])
