@@ -58,6 +58,10 @@ class CIESS(SizeSteps):
       table: without it the budget may drift to a table whose ids gain by it,
       whatever that does to all. (`relative=False` undoes this; there q is as it is,
       and every id counts alike.)
+    - Between tables, mean sizes are asked for in a ratio at most 1.5 times that of
+      the best step for the same budget; before there is one, near the same share of
+      each. An id's score says little of its own size where an example scores many
+      ids of its table, as a ranking does items.
     - For tens of steps in place of 300: `updates` steps of TD3 after each; the
       first three steps draw sizes evenly, as in TD3's paper; noise falls to nothing
       over an episode, so that its last step shows what was learned; networks of
