@@ -251,7 +251,8 @@ def write_table() -> None:
     text = [
         "# CIESS and random draws on planted sizes\n",
         "Test log loss at the bytes of the planted sizes, mean over seeds; `wins`: in "
-        "how many of them CIESS is below random draws. Made by "
+        "how many of them CIESS is below random draws. Plans are retrained from "
+        "scratch (`warm_start='fresh'`). Made by "
         "`python examples/benchmarks/ciess_planted.py`.\n",
         f"| sizes follow frequency | seeds | {' | '.join(columns)} | wins |",
         "|---" * (len(columns) + 3) + "|",
