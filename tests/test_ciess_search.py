@@ -442,6 +442,8 @@ def test_tables_stay_near_the_best_step():
     best = [s[k].mean() for s, k in zip(sizes_in(plan), known, strict=True)]
     second = course._near(wished)
     assert spread(second, best) < 1.5 + 1e-6
+    free = ciess(shift=None)._new_course(run(ciess())[1], quality(99))
+    assert spread(free._near(wished), [8, 4, 1]) == spread(wished, [8, 4, 1])
     # What is asked for near the best is left as it is.
     near = [b * k for b, k in zip(best, known, strict=True)]
     for asked, left in zip(near, course._near(near), strict=True):
@@ -606,6 +608,7 @@ def test_bad_input(tmp_path):
         ({"basis": "rows"}, "`basis` must be one of"),
         ({"reward": "loss"}, "`reward` must be one of"),
         ({"relative": 2}, "`relative` must be one of"),
+        ({"shift": 0.9}, "`shift` must be"),
         ({"fresh": "yes"}, "`fresh` must be one of"),
         ({"agent": {"noise": "loud"}}, "`noise` must be"),
         ({"agent": {"walk_length": -1}}, "`walk_length` must be"),

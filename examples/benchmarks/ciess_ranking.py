@@ -72,6 +72,7 @@ METHODS: dict[str, Callable[[dict[str, Any]], Method]] = {
     "principal rows": lambda _: PrincipalRows(compare=False),
     "SSEDS": lambda _: SSEDS(),
     "CIESS, no walk": lambda tried: CIESS(top=1, agent={"walk_length": 0}, **tried),
+    "CIESS, tables free": lambda tried: CIESS(top=1, shift=None, **tried),
     "random": lambda _: RandomRowSizes(sorted_by_frequency=False),
 }
 NAMES = ("full", "equal", *METHODS)

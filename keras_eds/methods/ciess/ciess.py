@@ -58,10 +58,10 @@ class CIESS(SizeSteps):
       table: without it the budget may drift to a table whose ids gain by it,
       whatever that does to all. (`relative=False` undoes this; there q is as it is,
       and every id counts alike.)
-    - Between tables, mean sizes are asked for in a ratio at most 1.5 times that of
-      the best step for the same budget; before there is one, near the same share of
-      each. An id's score says little of its own size where an example scores many
-      ids of its table, as a ranking does items.
+    - Between tables, mean sizes are asked for in a ratio at most `shift` times that
+      of the best step for the same budget; before there is one, near the same share
+      of each. An id's score says little of its own size where an example scores many
+      ids of its table, as a ranking does items. (`shift=None` undoes this.)
     - For tens of steps in place of 300: `updates` steps of TD3 after each; the
       first three steps draw sizes evenly, as in TD3's paper; noise falls to nothing
       over an episode, so that its last step shows what was learned; networks of
@@ -93,6 +93,7 @@ class CIESS(SizeSteps):
         reward: `"ratio"` for q (paper), or `"metric"` for the quality as it is
             (published code). Defaults to `"ratio"`.
         relative: See above. Defaults to True.
+        shift: See above, at least 1. Defaults to 1.5.
         agent: Other options of `ciess.Agent`, as in `{"td3": {"gamma": 0.5}}` or,
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
@@ -128,6 +129,7 @@ class CIESS(SizeSteps):
         quality: Callable[[Any], Any] | None = None,
         reward: Literal["ratio", "metric"] = "ratio",
         relative: bool = True,
+        shift: float | None = 1.5,
         agent: Mapping[str, Any] | None = None,
         warm_start: WarmStart | None = None,
         alignment: Alignment = "plan",
@@ -145,6 +147,12 @@ class CIESS(SizeSteps):
         self.updates = updates
         self.reward = reward
         self.relative = relative
+        if shift is not None and not 1.0 <= shift < float("inf"):
+            raise ValueError(
+                "`shift` must be at least 1, or None. "
+                f"Received: shift={shift!r}. Give for instance 1.5."
+            )
+        self.shift = shift
         self.agent = dict(agent or {})
         if "noise" in self.agent:
             self.agent["noise"] = noises.to_config(noises.get(self.agent["noise"]))
@@ -176,6 +184,7 @@ class CIESS(SizeSteps):
             fitted=self.fitted,
             low=self.low,
             penalty=self.penalty,
+            shift=self.shift,
             reward=self.reward,
             relative=self.relative,
             options={"updates": self.updates, **self.agent},

@@ -20,9 +20,6 @@ from keras_eds.plan import DimensionPlan
 FIRST_PENALTY = 0.4
 # A price moves by the square root of what sizes miss the budget by, at most so far.
 MOST_CHANGE = 2.0
-# Between tables, sizes are asked for in at most this ratio to the best that was seen:
-# of its own size an id tells little, where its score takes many others (see `_near`).
-MOST_SHIFT = 1.5
 
 
 class AgentCourse(Course):
@@ -41,6 +38,7 @@ class AgentCourse(Course):
         fitted: Makes sizes of wishes that fit a budget; see `SizeSteps.fitted`.
         low: Least size.
         penalty: lambda, or None: whatever brings wishes to the budget.
+        shift: See `CIESS`.
         **options: `reward`, `relative` and `options` of `FieldAgent`.
     """
 
@@ -55,11 +53,12 @@ class AgentCourse(Course):
         fitted: Callable[[Sequence[Field], Wishes, Budget], DimensionPlan],
         low: int,
         penalty: float | None,
+        shift: float | None,
         **options: Any,
     ) -> None:
         super().__init__()
         self._fields, self._counts, self._full = fields, counts, full
-        self._fitted = fitted
+        self._fitted, self._shift = fitted, shift
         self._agents = [
             FieldAgent(
                 f, counts[f.name], full[f.name], low, seed=seed + place, **options
@@ -99,12 +98,14 @@ class AgentCourse(Course):
         does items. Left alone the agents swing from all for one table to all for
         another, and few steps are left between.
         """
+        if self._shift is None:
+            return wished
         _, best = self._best.get(self._budget, (0.0, self._widths))
         asked = _means(wished, wished)
         free = (asked > 0) & (best > 0)
         shift = np.log(asked[free] / best[free])
         shift -= shift.mean() if len(shift) else 0.0
-        most = np.log(MOST_SHIFT) / 2
+        most = np.log(self._shift) / 2
         factors = np.ones(len(wished))
         factors[free] = np.exp(np.clip(shift, -most, most) - shift)
         return [sizes * factor for sizes, factor in zip(wished, factors, strict=True)]
