@@ -30,10 +30,11 @@ HEAD = """# Ranking models at full width
 
 Recall and NDCG on the test part over all items that are in neither of the other parts;
 the mean over users with a test item. Trained on the training part alone; the epoch was
-chosen by NDCG@20 on the validation part ("all": trained on both, none chosen). One seed
-a line.
+chosen by NDCG@20 on the validation part ("all": trained on both, none chosen). The loss
+is BPR with one item that was not met, or the softmax over the item met and as many
+others as its number says. One seed a line.
 
-| data | split | model | width | batch | epochs | seconds an epoch | {} | backend |
+| data | split | model | width | loss | batch | epochs | s an epoch | {} | backend |
 | {} |
 """
 
@@ -65,6 +66,12 @@ def make_model(args, data):
         return LightGCN(data.num_users, data.num_items, edges, **sizes)
     units = (args.width,) * 3
     return NGCF(data.num_users, data.num_items, edges, layer_units=units, **sizes)
+
+
+def make_loss(args):
+    if args.loss == "bpr":
+        return BPRLoss()
+    return keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
 class Best(keras.callbacks.Callback):
@@ -107,13 +114,15 @@ class Judge(keras.callbacks.Callback):
 def train(args):
     data = load_parts(args)
     model = make_model(args, data)
-    model.compile(keras.optimizers.Adam(args.learning_rate), BPRLoss())
+    model.compile(keras.optimizers.Adam(args.learning_rate), make_loss(args))
     best = Best(args.patience * args.every, args.seconds)
     callbacks = [best]
     if not args.final:
         metrics = RankingMetrics(data.validation, data.train, every=args.every)
         callbacks += [metrics, Judge(best)]
-    batches = datasets.Triples(data.train, args.batch, seed=args.seed)
+    batches = datasets.Triples(
+        data.train, args.batch, negatives=args.negatives, seed=args.seed
+    )
     model.fit(batches, epochs=args.epochs, verbose=0, callbacks=callbacks)
     if best.weights is not None:
         model.set_weights(best.weights)
@@ -123,6 +132,7 @@ def train(args):
     return {
         "data": args.data, "split": args.split, "model": args.model,
         "width": args.width, "batch": args.batch, "seed": args.seed,
+        "loss": args.loss, "negatives": args.negatives,
         "learning_rate": args.learning_rate, "l2": model.embeddings_l2,
         "best_epoch": len(best.times) if args.final else best.epoch + 1,
         "epochs": len(best.times), "final": args.final,
@@ -135,10 +145,12 @@ def train(args):
 def report():
     lines = [json.loads(line) for line in LINES.read_text().splitlines()]
     names = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in KS]
-    rule = " | ".join(["---"] * (8 + len(names)))
+    rule = " | ".join(["---"] * (9 + len(names)))
     text = HEAD.format(" | ".join(names), rule)
     for line in lines:
-        cells = [line[k] for k in ("data", "split", "model", "width", "batch")]
+        cells = [line[k] for k in ("data", "split", "model", "width")]
+        wide = f" {line['negatives']}" if line["loss"] == "softmax" else ""
+        cells += [line["loss"] + wide, line["batch"]]
         chosen = "all" if line["final"] else line["best_epoch"]
         cells += [f"{chosen} of {line['epochs']}"]
         cells += [f"{line['seconds_an_epoch']:.1f}"]
@@ -156,6 +168,8 @@ def main():
     )
     parser.add_argument("--split", choices=("random", "standard"), default="random")
     parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--loss", choices=("bpr", "softmax"), default="bpr")
+    parser.add_argument("--negatives", type=int, default=1, help="items not met a row")
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--l2", type=float)
