@@ -7,12 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
 
+from keras_eds.cost import Unit
 from keras_eds.errors import BudgetError
 from keras_eds.field import Field, total_bytes, total_parameters
-
-Unit = Literal["bytes", "parameters"]
 
 _UNITS = {
     "B": 1,
@@ -37,7 +35,7 @@ class Budget:
     """How much the embedding tables of a model may keep.
 
     Exactly one of the arguments is given. Counted is what inference has to
-    keep: table values, alignment matrices and constants.
+    keep: table values, alignment matrices, constants, and the index of packed rows.
 
     Args:
         fraction: Share of today's embedding bytes, in (0, 1].

@@ -16,6 +16,8 @@ class Field:
         input_dim: Number of ids (rows).
         output_dim: Width of a vector (columns).
         itemsize: Bytes of one value. Defaults to 4 (float32).
+        quantized: Whether what is kept of the table is stored as 8-bit integers.
+            Defaults to False.
 
     Example:
 
@@ -27,6 +29,12 @@ class Field:
     input_dim: int
     output_dim: int
     itemsize: int = 4
+    quantized: bool = False
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of one value of what is kept of the table."""
+        return 1 if self.quantized else self.itemsize
 
     @property
     def num_parameters(self) -> int:
@@ -35,7 +43,7 @@ class Field:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the table."""
+        """Bytes of the table as it is today."""
         return self.num_parameters * self.itemsize
 
 

@@ -8,23 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from keras_eds.cost import Cost
 from keras_eds.errors import PlanError
 from keras_eds.field import Field
 
 Array = np.ndarray
 
 
-def field_cost(field: Field, kept_dim: int, constant: bool) -> int:
-    """Values that inference has to keep of `field` at width `kept_dim`.
+def field_cost(field: Field, kept_dim: int, constant: bool) -> Cost:
+    """What inference has to keep of `field` at width `kept_dim`.
 
     `input_dim * d + d * output_dim (+ output_dim)` for 0 < d < `output_dim`:
     the narrow table, the alignment and the constant. A field of full width is
     left as it is and needs neither.
     """
     if kept_dim == field.output_dim:
-        return field.num_parameters
+        # Keras has a scale for each row where the others have one for each column.
+        return Cost(field.num_parameters, 0, scales=field.input_dim)
     extra = field.output_dim if constant else 0
-    return kept_dim * (field.input_dim + field.output_dim) + extra
+    beside = kept_dim * field.output_dim + extra
+    return Cost(kept_dim * field.input_dim, beside, scales=kept_dim)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +128,14 @@ class FieldPlan:
 
     def num_parameters(self) -> int:
         """Values that inference has to keep."""
-        return field_cost(self.field, self.kept_dim, self.constant is not None)
+        return self._cost().in_unit("parameters", self.field)
 
     def num_bytes(self) -> int:
         """Bytes that inference has to keep."""
-        return self.num_parameters() * self.field.itemsize
+        return self._cost().in_unit("bytes", self.field)
+
+    def _cost(self) -> Cost:
+        return field_cost(self.field, self.kept_dim, self.constant is not None)
 
     def masked(self, vectors: Array) -> Array:
         """What becomes of full vectors, shape `(..., output_dim)`."""

@@ -96,6 +96,11 @@ class DimensionPlan:
         """Bytes that inference has to keep."""
         return sum(plan.num_bytes() for plan in self.fields)
 
+    @property
+    def quantized(self) -> bool:
+        """Whether tables are kept as 8-bit integers, and priced so."""
+        return any(plan.field.quantized for plan in self.fields)
+
     def amount(self, budget: Budget) -> int:
         """What the plan keeps, in the unit of `budget`."""
         in_bytes = budget.unit == "bytes"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from keras_eds.budget import Unit
+from keras_eds.cost import Cost
 from keras_eds.errors import PlanError
 from keras_eds.field import Field
 from keras_eds.field_plan import Array
@@ -20,30 +20,9 @@ from keras_eds.layers.row_blocks import (
 )
 
 
-class RowCost(NamedTuple):
-    """What inference keeps of a table of packed rows.
-
-    Args:
-        values: The rows, a spare one in each block that does not hold every id,
-            the alignment, the constant.
-        entries: The place of every id, and for each column how many ids reach it.
-        entry_bytes: Bytes of all entries.
-    """
-
-    values: int
-    entries: int
-    entry_bytes: int
-
-    def in_unit(self, unit: Unit, itemsize: int) -> int:
-        """All of it, in bytes or in numbers kept."""
-        if unit == "bytes":
-            return self.values * itemsize + self.entry_bytes
-        return self.values + self.entries
-
-
 def row_cost(
     field: Field, blocks: Sequence[RowBlock], rotated: bool, constant: bool
-) -> RowCost:
+) -> Cost:
     """The cost of a table cut in `blocks`.
 
     Args:
@@ -52,15 +31,19 @@ def row_cost(
         rotated: Whether an alignment `(largest size, output_dim)` is kept.
         constant: Whether a constant vector is kept.
     """
-    values = stored_values(blocks, field.input_dim)
     widest = blocks[0].width if blocks else 0
-    values += widest * field.output_dim if rotated else 0
-    values += field.output_dim if constant else 0
+    beside = widest * field.output_dim if rotated else 0
+    beside += field.output_dim if constant else 0
     if not blocks:
-        return RowCost(values, 0, 0)
+        return Cost(0, beside, scales=0)
     place_bytes = np.dtype(position_dtype(field.input_dim)).itemsize
-    entry_bytes = field.input_dim * place_bytes + widest * 4
-    return RowCost(values, field.input_dim + widest, entry_bytes)
+    return Cost(
+        stored_values(blocks, field.input_dim),
+        beside,
+        scales=widest,
+        entries=field.input_dim + widest,
+        entry_bytes=field.input_dim * place_bytes + widest * 4,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +155,13 @@ class RowPlan:
 
     def num_parameters(self) -> int:
         """Values and index entries that inference has to keep."""
-        return self._cost().in_unit("parameters", self.field.itemsize)
+        return self._cost().in_unit("parameters", self.field)
 
     def num_bytes(self) -> int:
         """Bytes that inference has to keep."""
-        return self._cost().in_unit("bytes", self.field.itemsize)
+        return self._cost().in_unit("bytes", self.field)
 
-    def _cost(self) -> RowCost:
+    def _cost(self) -> Cost:
         assert self.blocks is not None
         rotated, constant = self.encoder is not None, self.mean is not None
         return row_cost(self.field, self.blocks, rotated, constant)

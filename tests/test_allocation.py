@@ -9,7 +9,6 @@ import pytest
 
 from keras_eds import Budget, DimensionPlan, Field, methods
 from keras_eds.errors import BudgetError
-from keras_eds.field_plan import field_cost
 from keras_eds.measurements import FieldMeasurement, Measurements
 from keras_eds.methods.allocation import allocate
 
@@ -18,11 +17,25 @@ COMBINATIONS = 400
 
 def random_fields(random, most=6, largest=3000):
     sizes = np.exp(random.uniform(0, np.log(largest), random.integers(1, most + 1)))
-    size = int(random.choice([2, 4, 8]))
+    size, quantized = int(random.choice([2, 4, 8])), bool(random.integers(2))
     return [
-        Field(f"f{i}", int(ids) + 1, int(random.integers(1, 17)), size)
+        Field(f"f{i}", int(ids) + 1, int(random.integers(1, 17)), size, quantized)
         for i, ids in enumerate(sizes)
     ]
+
+
+def cost(field, width, constant, unit):
+    """What a width costs, from a formula of its own."""
+    ids, full = field.input_dim, field.output_dim
+    table, beside = width * ids, width * full + constant * full
+    scales = width
+    if width == full:
+        beside, scales = 0, ids
+    if unit == "parameters":
+        return table + beside
+    if field.quantized:
+        return table + (beside + scales) * field.itemsize
+    return (table + beside) * field.itemsize
 
 
 def random_measurements(random, fields):
@@ -74,12 +87,13 @@ def cheapest_next_step(method, fields, plan, budget, measured):
     constant = getattr(method, "fill", "zero") == "mean"
     prices = []
     for field in fields:
-        size = field.itemsize if budget.unit == "bytes" else 1
         width = plan[field.name].kept_dim
         for wider in range(width + 1, field.output_dim + 1):
             if gains_of(method, measured, field)[width:wider].sum() > 0:
-                now, then = (field_cost(field, d, constant) for d in (width, wider))
-                prices.append((then - now) * size)
+                now, then = (
+                    cost(field, d, constant, budget.unit) for d in (width, wider)
+                )
+                prices.append(then - now)
     return min(prices, default=np.inf)
 
 
@@ -114,10 +128,9 @@ def test_budgets_are_full_and_never_exceeded(part):
         except BudgetError as error:
             least = sum(
                 min(
-                    field_cost(f, d, method.fill == "mean")
+                    cost(f, d, method.fill == "mean", budget.unit)
                     for d in range(min(method.floor, f.output_dim), f.output_dim + 1)
                 )
-                * (f.itemsize if budget.unit == "bytes" else 1)
                 for f in fields
             )
             assert least > limit and f"at least {least} " in str(error)
@@ -155,18 +168,18 @@ def test_is_the_best_choice_up_to_one_step():
         total = sum(f.num_parameters for f in fields)
         budget = Budget(parameters=int(random.integers(15, total + 30)))
 
-        def cost(widths, fields=fields, constant=constant):
+        def total_cost(widths, fields=fields, constant=constant):
             pairs = zip(fields, widths, strict=True)
-            return sum(field_cost(f, d, constant) for f, d in pairs)
+            return sum(cost(f, d, constant, "parameters") for f, d in pairs)
 
         chosen = allocate(fields, gains, budget, per_cost=True, constant=constant)
-        assert cost(chosen) <= budget.limit(fields)
+        assert total_cost(chosen) <= budget.limit(fields)
         choices = itertools.product(*(range(f.output_dim + 1) for f in fields))
-        within = [c for c in choices if cost(c) <= budget.limit(fields)]
+        within = [c for c in choices if total_cost(c) <= budget.limit(fields)]
         best = max(worth(gains, c) for c in within)
         largest_step = max(gain.sum() for gain in gains)
         assert worth(gains, chosen) >= best - largest_step
-        if cost([f.output_dim for f in fields]) <= budget.limit(fields):
+        if total_cost([f.output_dim for f in fields]) <= budget.limit(fields):
             assert chosen == [f.output_dim for f in fields]
 
 

@@ -45,7 +45,7 @@ def test_counts_what_inference_keeps():
             cost = field_cost(USER, width, constant)
             mean = np.ones(8) if constant and width < 8 else None
             made = FieldPlan.of_columns(USER, range(width), mean)
-            assert made.num_parameters() == cost
+            assert made.num_parameters() == cost.in_unit("parameters", USER)
 
 
 def test_masks_vectors_as_the_formula_says():

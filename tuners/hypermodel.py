@@ -14,6 +14,7 @@ from keras_eds.budget import Budget
 from keras_eds.errors import ProjectError
 from keras_eds.methods import Proposal
 from keras_eds.plan import DimensionPlan
+from keras_eds.serving import quantize_tables
 from keras_eds.surgery import find_fields, keras_private, use_sparse_lookups
 from keras_eds.surgery.sites import Filters
 from keras_eds.surgery.small_layer import Alignment, Values
@@ -78,7 +79,9 @@ class EDSHyperModel(keras_tuner.HyperModel):
         data = FitData.of(self.source.fit_arguments(by_name(args, kw)))
         proposal, files = read_proposal(hp), TrialFiles(hp.values["eds/folder"])
         name, direction = json.loads(hp.values["eds/objective"])
-        stage = Stage(model, data, keras_tuner.Objective(name, direction), files)
+        objective = keras_tuner.Objective(name, direction)
+        quantized = proposal.stage == "retrain" and _is_quantized(proposal)
+        stage = Stage(model, data, objective, files, quantized)
         keras.utils.set_random_seed(hp.values["eds/seed"])
         began = time.monotonic()
         if proposal.stage == "pretrain":
@@ -105,7 +108,8 @@ class EDSHyperModel(keras_tuner.HyperModel):
         options = {**settings["masks"], "seed": seed}
         names = self._names_in(stage.model)
         epochs: int | None = settings["epochs"]
-        return dict(learn(stage, names, budgets, epochs, options))
+        quantized: bool = settings["quantized"]
+        return dict(learn(stage, names, budgets, epochs, options, quantized))
 
     def _names_in(self, model: keras.Model) -> dict[str, str]:
         """What `model` calls the fields that are searched."""
@@ -120,7 +124,11 @@ class EDSHyperModel(keras_tuner.HyperModel):
             ProjectError: If its file is missing or damaged, or it cannot be built
                 again before a batch of data is known.
         """
-        files = TrialFiles(folder)
+        proposal, files = read_proposal(hp, folder), TrialFiles(folder)
+        model = self._load(proposal, files)
+        return quantize_tables(model) if _is_quantized(proposal) else model
+
+    def _load(self, proposal: Proposal, files: TrialFiles) -> keras.Model:
         if self.source.loads_from_file:
             return self.source.load(files.model)
         if self.sample is None and self.source.needs_sample:
@@ -129,7 +137,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
                 "Received: no data in this process. Call search(ds) with the data of "
                 "this search first; what has ended is not run again."
             )
-        model = self._small_model(read_proposal(hp, folder), files)
+        model = self._small_model(proposal, files)
         load_weights(model, files.checkpoint)
         return self.source.result(model)
 
@@ -167,6 +175,10 @@ class EDSHyperModel(keras_tuner.HyperModel):
         names = self._names_in(model).values()
         theirs = {p.name: name for p, name in zip(plan, names, strict=True)}
         return self.source.apply(model, plan.renamed(theirs.__getitem__), values, start)
+
+
+def _is_quantized(proposal: Proposal) -> bool:
+    return proposal.plan is not None and proposal.plan.quantized
 
 
 def _copy_tables(source: keras.Model, target: keras.Model) -> None:

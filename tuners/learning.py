@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -67,6 +68,7 @@ def learn(
     budgets: Sequence[Budget],
     epochs: int | None,
     options: Mapping[str, Any],
+    quantized: bool,
 ) -> dict[str, Any]:
     """Trains a stage's model with masks on its tables, which are taken off again.
 
@@ -76,12 +78,16 @@ def learn(
         budgets: What the sizes come down to.
         epochs: How long to train. Defaults to what `fit` was given.
         options: Those of `TwinMasks`.
+        quantized: Whether values are kept as 8-bit integers.
 
     Returns:
         The scores of the masked model at the end.
     """
     model = stage.model
-    chosen = sites_named(model, names.values())
+    chosen = [
+        replace(site, field=replace(site.field, quantized=quantized))
+        for site in sites_named(model, names.values())
+    ]
     counts = stage.counts(names.values())
     with masks_on(chosen, counts, size_penalty=0.0, **options) as maskings:
         learning = Learning(model, dict(zip(names, maskings, strict=True)), stage.files)

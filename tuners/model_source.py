@@ -134,6 +134,11 @@ class ModelSource:
         """The arguments of `fit`, by name, as the models made here take them."""
         return given
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether tables of results can be turned into 8-bit integers."""
+        return True
+
     def result(self, model: keras.Model) -> Any:
         """What is handed out of a model that `apply` has made small."""
         return model

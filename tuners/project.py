@@ -23,6 +23,7 @@ def purpose(model: Any, oracle: EDSOracle) -> dict[str, Any]:
     return {
         "model": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
         "fields": [[f.input_dim, f.output_dim] for f in oracle.fields],
+        "quantize": any(field.quantized for field in oracle.fields),
         "budget": [repr(budget) for budget in oracle.budgets],
         "method": json.loads(json.dumps(method, default=repr)),
         "objective": [oracle.objective.name, oracle.objective.direction],

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras_tuner.errors import FatalError
 
 from keras_eds import methods
 from keras_eds.budget import parse_budgets
-from keras_eds.errors import DataError, EDSError, FieldError, ProjectError, StageError
+from keras_eds.errors import ProjectError, StageError
 from keras_eds.methods import Method
-from keras_eds.surgery import keras_training
+from keras_eds.serving import quantize_tables
 from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.inspect import inspect_batches
-from keras_eds.surgery.sites import Filters, Site, find_sites
+from keras_eds.surgery.sites import Filters, find_sites
 from keras_eds.tuners import project
 from keras_eds.tuners.fit_data import FitData, by_name, callback_list, copies_of
 from keras_eds.tuners.hypermodel import EDSHyperModel
 from keras_eds.tuners.model_source import Builder
 from keras_eds.tuners.oracle import Budgets, EDSOracle
 from keras_eds.tuners.progress import Progress
-from keras_eds.tuners.scores import evaluate
+from keras_eds.tuners.search_checks import (
+    check_constraints,
+    check_objective,
+    check_quantize,
+    check_warm_start,
+)
 from keras_eds.tuners.search_results import SearchResults
 from keras_eds.tuners.size_step import check_quality
 from keras_eds.tuners.stage_files import write_apart
@@ -48,13 +53,18 @@ class EDSSearch(SearchResults):
             never changed: the search trains copies.
         budget: What the tables may keep: a fraction of today's bytes (`0.1`), a
             size (`"8MB"`), a count (`Budget(parameters=...)`), or a list of
-            them. Alignment matrices and constants count.
+            them. Alignment matrices, constants and the index of packed rows count.
         method: A name or an object of `keras_eds.methods`. Defaults to
             `"principal_rows"`.
         objective: The metric that decides, as in `"val_auc"`, or a
             `keras_tuner.Objective`. Defaults to `"val_loss"`.
         filters: Which tables: a regular expression, a list, or a function of a
             `Field`. Defaults to all.
+        quantize: `"int8"`: budgets count one byte a value, as `quantize_tables` stores
+            the tables, and the models that come back are quantized, for inference;
+            they are trained before. Scores are those of quantized models. A budget
+            then has room for nearly four times as many values. Defaults to `None`:
+            values stay as they are.
         seed: Seed of the search. Every stage seeds Keras's global generators with
             it, so that a stage that is repeated gives the same. Defaults to a
             random one.
@@ -65,6 +75,7 @@ class EDSSearch(SearchResults):
 
     Raises:
         FieldError: If the model is not compiled or has no table to search.
+        ValueError: If `quantize` is neither None nor `"int8"`.
         BudgetError: If a budget cannot be read or met.
         ProjectError: If the project directory belongs to another search.
 
@@ -82,6 +93,7 @@ class EDSSearch(SearchResults):
         method: str | Method = "principal_rows",
         objective: Any = None,
         filters: Filters = None,
+        quantize: Literal["int8"] | None = None,
         seed: int | None = None,
         directory: str | Path | None = None,
         project_name: str | None = None,
@@ -92,11 +104,15 @@ class EDSSearch(SearchResults):
         quality = getattr(method, "quality", None)
         hypermodel = EDSHyperModel(model, filters, quality)
         sites = find_sites(hypermodel.source.example, filters)
-        self.fields = [site.field for site in sites]
+        self.quantize = quantize
+        check_quantize(quantize, hypermodel.source)
+        self.fields = [
+            replace(site.field, quantized=quantize is not None) for site in sites
+        ]
         self.budgets = parse_budgets(budget)
         self.method = method
-        _check_warm_start(self.method, hypermodel.source.trained)
-        _check_constraints(self.method, sites)
+        check_warm_start(self.method, hypermodel.source.trained)
+        check_constraints(self.method, sites)
         self._eds_oracle = EDSOracle(
             self.fields,
             self.budgets,
@@ -149,7 +165,7 @@ class EDSSearch(SearchResults):
         Raises:
             DataError: If the data is empty, unlabelled or read only once, an id
                 is out of range, or the objective is not measured.
-            FieldError: If a table is read past its layer.
+            FieldError: If a table is read past its layer, or cannot be quantized.
             StageError: If no stage gave a model.
         """
         given = self.hypermodel.source.fit_arguments(by_name(fit_args, fit_kwargs))
@@ -173,35 +189,14 @@ class EDSSearch(SearchResults):
         first = batch[0] if isinstance(batch, tuple | list) else batch
         self.hypermodel.sample = first
         inspect_batches(model, data.inspected, [f.name for f in self.fields])
-        self._check_objective(model, batch, data)
+        if self.quantize is not None:
+            # What cannot be quantized is to be known before anything is trained.
+            quantize_tables(model)
+        check_objective(model, batch, data, self._eds_oracle.objective)
         if probe is not None and probe.get("quality"):
             names = [f.name for f in self.fields]
             measured = data.measured_on(probe["data"])
             check_quality(model, measured, names, self.hypermodel.quality)
-
-    def _check_objective(self, model: keras.Model, batch: Any, data: FitData) -> None:
-        """Scores one batch, to see whether the objective is there at all."""
-        parts = batch if isinstance(batch, tuple | list) else (batch,)
-        names = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
-        validation = None if data.validation is None else dict(names)
-        callbacks = {"callbacks": data.options.get("callbacks")}
-        one = FitData(names, validation, callbacks)
-        with (
-            keras_training.training_with(model, model.optimizer, eager=True),
-            # On JAX, `evaluate` would build it.
-            keras_training.without_optimizer(model),
-            keras_training.metrics_unchanged(model),
-        ):
-            try:
-                evaluate(model, one, self._eds_oracle.objective)
-            except EDSError:
-                raise
-            except Exception as error:
-                raise DataError(
-                    "`x` and `y` must be data that the model can be evaluated on. "
-                    f"Received: a first batch that raised {type(error).__name__}: "
-                    f"{error}. Try model.evaluate on it."
-                ) from error
 
     def on_search_begin(self) -> None:
         self.oracle.verbose = 0
@@ -276,23 +271,3 @@ class EDSSearch(SearchResults):
 def _failure(proposal: Any, error: Exception) -> str:
     budget = "" if proposal.budget is None else f" for {proposal.budget.label}"
     return f"Stage {proposal.stage!r}{budget} failed: {type(error).__name__}: {error}"
-
-
-def _check_warm_start(method: Method, trained: bool) -> None:
-    initial = getattr(method, "warm_start", None) == "initial"
-    if initial and trained and getattr(method, "pretrain", None) is not True:
-        raise ValueError(
-            "`warm_start='initial'` must be used with a model that is not trained "
-            "yet, whose values before training are known. Received: a trained model. "
-            "Pass a function that builds it, or use another warm_start."
-        )
-
-
-def _check_constraints(method: Method, sites: Sequence[Site]) -> None:
-    names = [s.field.name for s in sites if s.layer.embeddings_constraint is not None]
-    if (method.rotates or method.granularity == "row") and names:
-        raise FieldError(
-            "`model` must have tables without a constraint, which a rotation, or rows "
-            f"of many sizes, would break. Received: a constraint on {names}. Search "
-            "with SSEDS(basis='columns') or leave the tables out with `filters`."
-        )

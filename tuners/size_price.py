@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_eds.field import Field
+from keras_eds.field_plan import field_cost
 from keras_eds.layers.row_blocks import RowBlock
 from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.row_plan import row_cost
@@ -105,9 +106,9 @@ class SizePrice:
             chances = np.exp(priced - priced.max(axis=1, keepdims=True))
             mean = chances @ places / chances.sum(axis=1) + masking.masks.min_size
             field = masking.site.field
-            values = float(ids @ mean) * field.itemsize
+            values = float(ids @ mean) * field.value_bytes
             index = min(_index_bytes(field), values)
-            total += min(values + index, field.num_bytes)
+            total += min(values + index, _whole_bytes(field))
         return total
 
     @staticmethod
@@ -126,4 +127,8 @@ def _weights(masks: Sequence[TwinMasks]) -> list[np.ndarray]:
 
 def _index_bytes(field: Field) -> int:
     one = row_cost(field, [RowBlock(field.input_dim, 1)], False, False)
-    return one.in_unit("bytes", field.itemsize) - field.input_dim * field.itemsize
+    return one.in_unit("bytes", field) - field.input_dim * field.value_bytes
+
+
+def _whole_bytes(field: Field) -> int:
+    return field_cost(field, field.output_dim, False).in_unit("bytes", field)

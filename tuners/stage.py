@@ -14,6 +14,7 @@ from keras_eds.errors import StageError
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
 from keras_eds.methods.principal import second_moment
+from keras_eds.serving import quantize_tables
 from keras_eds.surgery import keras_private, keras_training
 from keras_eds.surgery.count import count_ids
 from keras_eds.surgery.measure import measure
@@ -36,15 +37,22 @@ class Stage:
         data: What `fit` was given.
         objective: A `keras_tuner.Objective`.
         files: Where what the stage leaves is written.
+        quantized: Whether the model is to be scored with its tables quantized.
     """
 
     def __init__(
-        self, model: keras.Model, data: FitData, objective: Any, files: TrialFiles
+        self,
+        model: keras.Model,
+        data: FitData,
+        objective: Any,
+        files: TrialFiles,
+        quantized: bool = False,
     ) -> None:
         self.model = model
         self.data = data
         self.objective = objective
         self.files = files
+        self.quantized = quantized
 
     def pretrain(self, proposal: Proposal) -> dict[str, Any]:
         """Trains the full model; its weights stay for the other stages."""
@@ -137,7 +145,9 @@ class Stage:
         Raises:
             StageError: If the objective is not finite.
         """
-        scores: dict[str, float] = evaluate(self.model, self.data, self.objective)
+        # A copy: integers are not trained.
+        model = quantize_tables(self.model) if self.quantized else self.model
+        scores: dict[str, float] = evaluate(model, self.data, self.objective)
         if not np.isfinite(self._value(scores)):
             raise StageError(
                 f"The objective {self.objective.name!r} must be finite. "

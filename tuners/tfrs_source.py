@@ -74,6 +74,10 @@ class TFRSSource(ModelSource):
         small.retrace()
         return small
 
+    @property
+    def quantizes(self) -> bool:
+        return False
+
     def result(self, model: keras.Model) -> tf_keras.Model:
         """The TFRS model behind, with its small tables, compiled as the user's is."""
         small = model.to_tfrs()

@@ -92,8 +92,8 @@ class _Ladder:
         floor: int,
     ) -> None:
         widths = range(field.output_dim + 1)
-        size = field.itemsize if budget.unit == "bytes" else 1
-        costs = np.array([field_cost(field, d, constant) for d in widths]) * size
+        every = [field_cost(field, width, constant) for width in widths]
+        costs = np.array([cost.in_unit(budget.unit, field) for cost in every])
         # A wider table that costs no more is taken in place of a narrower one.
         self._costs = np.minimum.accumulate(costs[::-1])[::-1]
         self._best = [

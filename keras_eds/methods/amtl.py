@@ -144,6 +144,7 @@ class AMTL(SingleShot):
             "epochs": self.epochs,
             "masks": self.masks,
             "budgets": [vars(budget) for budget in state.budgets],
+            "quantized": any(field.quantized for field in state.fields),
         }
         return [*super()._preparations(state), Proposal("learn", settings=settings)]
 

@@ -118,14 +118,15 @@ class TableOptions:
         return range(self.field.output_dim + 1)
 
     def _unit(self, budget: Budget) -> int:
-        return self.field.itemsize if budget.unit == "bytes" else 1
+        return self.field.value_bytes if budget.unit == "bytes" else 1
 
     def _width_cost(self, width: int, budget: Budget) -> int:
-        return field_cost(self.field, int(width), True) * self._unit(budget)
+        cost = field_cost(self.field, int(width), True)
+        return cost.in_unit(budget.unit, self.field)
 
     def _rows_cost(self, places: np.ndarray, budget: Budget) -> int:
         cost = row_cost(self.field, self._blocks(places), True, True)
-        return cost.in_unit(budget.unit, self.field.itemsize)
+        return cost.in_unit(budget.unit, self.field)
 
     def _blocks(self, places: np.ndarray) -> list[RowBlock]:
         numbers = np.bincount(places, minlength=len(self.levels))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_eds.budget import Budget, Unit
+from keras_eds.budget import Budget
 from keras_eds.errors import BudgetError
 from keras_eds.field import Field
 from keras_eds.field_plan import FieldPlan, field_cost
@@ -79,7 +79,7 @@ class _Table:
         self.places = np.zeros(field.input_dim, np.int64)
         self.frozen = False
         self._projected = projected
-        self._in_bytes = budget.unit == "bytes"
+        self._budget_unit = budget.unit
 
     def take(self, wishes: np.ndarray) -> None:
         """Gives every id the size that belongs to its wish."""
@@ -168,17 +168,21 @@ class _Table:
 
     def _rows_cost(self) -> int:
         cost = row_cost(self.field, self._blocks(), self._projected, False)
-        unit: Unit = "bytes" if self._in_bytes else "parameters"
-        return cost.in_unit(unit, self.field.itemsize)
+        return cost.in_unit(self._budget_unit, self.field)
 
     def _narrow(self) -> int:
-        return field_cost(self.field, int(self.sizes[0]), False) * self._unit()
+        return self._cost_at(int(self.sizes[0]))
 
     def _whole(self) -> int:
-        return self.field.num_parameters * self._unit()
+        return self._cost_at(self.field.output_dim)
+
+    def _cost_at(self, width: int) -> int:
+        return field_cost(self.field, width, False).in_unit(
+            self._budget_unit, self.field
+        )
 
     def _unit(self) -> int:
-        return self.field.itemsize if self._in_bytes else 1
+        return self.field.value_bytes if self._budget_unit == "bytes" else 1
 
 
 def _solve(

@@ -68,7 +68,7 @@ class FieldDrift:
     def moved_bytes(self) -> float:
         """Half of what is added to ids and taken away from ids, in bytes of values."""
         change = np.abs(sizes_of(self.plan) - sizes_of(self.now)).sum()
-        return float(change * self.plan.field.itemsize / 2)
+        return float(change * self.plan.field.value_bytes / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class PlanDrift:
     @property
     def moved_share(self) -> float:
         """The same, by the bytes of all values that the old plan keeps."""
-        kept = sum(sizes_of(p).sum() * p.field.itemsize for p in self.plan)
+        kept = sum(sizes_of(p).sum() * p.field.value_bytes for p in self.plan)
         return self.moved_bytes / max(1, int(kept))
 
     def __str__(self) -> str:
