@@ -6,7 +6,8 @@ widths, random widths, SSEDS on columns (the paper) and on the principal subspac
 and, with a size for every id and its index counted, principal rows, AMTL, AMTL with
 one network instead of twins (AML), AMTL from a trained model, AMTL's sizes with
 values drawn anew, random sizes sorted by frequency, and MDE by popularity; before and
-after retraining. AMTL retrains sizes for ids and one width a field: the better one on
+after retraining. Under "int8" budgets count a byte a value, and quantized models are
+scored: what a search does by default, and equal widths. AMTL retrains sizes for ids and one width a field: the better one on
 validation data stands under its name, each under "AMTL: ids" and "AMTL: fields".
 Everything is chosen on validation data and reported on test data.
 
@@ -26,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -53,6 +54,7 @@ RESULTS = Path(__file__).parent / "results"
 BUDGETS = (0.5, 0.25, 0.1, 0.05, 0.02)
 RANDOM_BUDGETS = (0.1,)
 Run = tuple[str, float]
+INT8_BUDGETS = (0.1, 0.05, 0.02)
 AMTL_BUDGETS = (0.5, 0.4, 0.25, 0.1, 0.05, 0.02)
 SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "SSEDS principal": (SSEDS, BUDGETS),
@@ -68,6 +70,8 @@ SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "AML (one network)": (lambda: AMTL(epochs=2, twins=False), AMTL_BUDGETS),
     "random rows, sorted": (RandomRowSizes, BUDGETS),
     "MDE by popularity": (MDE, BUDGETS),
+    "equal, int8": (Uniform, INT8_BUDGETS),
+    "principal rows, int8": (PrincipalRows, INT8_BUDGETS),
 }
 ITEM_FIELDS = ("movie", "year", "genres")
 
@@ -179,8 +183,14 @@ class Bench:
     ) -> list[dict[str, Any]]:
         rows, best = [], set()
         with tempfile.TemporaryDirectory() as folder:
+            int8: Literal["int8"] | None = "int8" if name.endswith("int8") else None
             search = keras_eds.EDSSearch(
-                full, list(budgets), method, seed=self.seed, directory=folder
+                full,
+                list(budgets),
+                method,
+                quantize=int8,
+                seed=self.seed,
+                directory=folder,
             )
             search.search(*self.data.train, **self.fit_options())
             results = {r.index: r for r in search.results()}
@@ -196,7 +206,7 @@ class Bench:
                     "table_values": plan.num_parameters(),
                     "widths": [round(kept.mean_dim, 2) for kept in plan],
                 }
-                if isinstance(method, SSEDS | PrincipalRows):
+                if isinstance(method, SSEDS | PrincipalRows) and int8 is None:
                     before = keras_eds.apply_plan(full, plan)
                     rows.append(self.row(f"{name}, before", before, **extra))
                 kept = search.load_model(trial)

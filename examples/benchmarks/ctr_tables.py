@@ -15,7 +15,7 @@ ORDER = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
          "AMTL: fields", "AMTL, trained start", "AMTL, sizes alone",
          "AML (one network)", "AML (one network): ids", "AML (one network): fields",
          "random rows, sorted",
-         "MDE by popularity"]  # fmt: skip
+         "MDE by popularity", "equal, int8", "principal rows, int8"]  # fmt: skip
 
 
 def write_tables(results: Path, budgets: Sequence[float]) -> None:
