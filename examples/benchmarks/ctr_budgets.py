@@ -6,10 +6,11 @@ widths, random widths, SSEDS on columns (the paper) and on the principal subspac
 and, with a size for every id and its index counted, principal rows, AMTL, AMTL with
 one network instead of twins (AML), AMTL from a trained model, AMTL's sizes with
 values drawn anew, random sizes sorted by frequency, and MDE by popularity; before and
-after retraining. Under "int8" budgets count a byte a value, and quantized models are
-scored: what a search does by default, and equal widths. AMTL retrains sizes for ids and one width a field: the better one on
-validation data stands under its name, each under "AMTL: ids" and "AMTL: fields".
-Everything is chosen on validation data and reported on test data.
+after retraining. AMTL retrains sizes for ids and one width a field: the better one on
+validation data stands under its name, each under "AMTL: ids" and "AMTL: fields". Under
+"int8" budgets count a byte a value, and quantized models are scored: what a search
+does by default, and equal widths. Everything is chosen on validation data and reported
+on test data.
 
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset criteo
