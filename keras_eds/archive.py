@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_eds.arrays import as_array
 from keras_eds.errors import PlanError
 
 _VERSION = 1
@@ -20,6 +21,7 @@ def write(
     path: str | Path, kind: str, meta: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:
     """Writes `meta` (plain JSON values) and `arrays` to `path`, all or nothing."""
+    arrays = {name: as_array(array) for name, array in arrays.items()}
     header = {"kind": kind, "version": _VERSION, "meta": meta}
     header["checksum"] = _checksum(arrays)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)

@@ -71,6 +71,12 @@ class FieldPlan:
                 f"{None if self.constant is None else self.constant.shape} for field "
                 f"{self.field.name!r}. Build the plan with a method of this library."
             )
+        if kept == width and (self.columns is None or self.constant is not None):
+            raise PlanError(
+                "`encoder` must be narrower than the table, or the plan keep all "
+                f"columns as they are. Received: {kept} rotated or shifted columns for "
+                f"field {self.field.name!r}. Use FieldPlan.full(field)."
+            )
         for name in ("encoder", "decoder", "constant"):
             array = getattr(self, name)
             if array is None:

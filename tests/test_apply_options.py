@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import keras_eds
 from keras_eds import DimensionPlan, FieldPlan
 from keras_eds.errors import DataError, FieldError, PlanError
 from keras_eds.layers import PrunedFieldEmbedding
+from keras_eds.surgery.compact_model import CompactModel
 from keras_eds.surgery.inspect import inspect_batches
 
 BACKEND = keras.backend.backend()
@@ -259,3 +262,27 @@ def test_names_the_field_of_an_id_out_of_range(bad, policy):
     assert "call" not in vars(model.layers[0])
     with pytest.raises(DataError, match="at least one batch"):
         inspect_batches(model, {"x": x[:0], "y": y[:0]})
+
+
+@keras.saving.register_keras_serializable("keras_eds_tests")
+class Held(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = keras.layers.Embedding(12, 6, name="word")
+
+    def build(self, shape):
+        self.table.build(shape)
+
+    def call(self, inputs):
+        return self.table(inputs)
+
+
+def test_a_small_model_is_pickled_as_the_full_one():
+    ids = keras.Input((2,), dtype="int32")
+    model = keras.Model(ids, keras.layers.Dense(1)(Held()(ids)))
+    small = keras_eds.apply_plan(model, plan_of(model, "columns"))
+    assert isinstance(small, CompactModel)
+    again = pickle.loads(pickle.dumps(small))
+    assert again.count_params() == small.count_params() < model.count_params()
+    x = np.arange(12).reshape(6, 2)
+    np.testing.assert_array_equal(numpy(again(x)), numpy(small(x)))

@@ -497,3 +497,31 @@ def test_state_of_an_older_oracle(project):
     path.write_text(json.dumps(state))
     with pytest.raises(ProjectError, match="could not be read"):
         search(project)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its tensors")
+def test_ragged_ids_are_refused_before_training(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    ids = keras.Input((None,), dtype="int32", ragged=True, name="words")
+    vectors = keras.layers.Embedding(20, 8, name="word_table")(ids)
+    model = keras.Model(ids, keras.layers.Dense(1)(RaggedMean()(vectors)))
+    model.compile("sgd", "mse")
+    words = tf.ragged.constant([[1, 2], [3], [4, 5, 6]] * 20, dtype="int32")
+    batches = tf.data.Dataset.from_tensors((words, np.ones((60, 1), "float32")))
+    model.fit(batches, verbose=0, shuffle=False)
+    search = keras_eds.EDSSearch(model, 0.5, directory=tmp_path)
+    with pytest.raises(FieldError, match="dense ids.*'word_table'.*to_tensor"):
+        search.search(batches, validation_data=batches, epochs=1, shuffle=False)
+    assert not search.results()
+    with pytest.raises(FieldError, match="dense ids"):
+        keras_eds.measure(model, {"x": batches, "shuffle": False})
+
+
+class RaggedMean(keras.layers.Layer):
+    def call(self, vectors):
+        import tensorflow as tf
+
+        return tf.reduce_mean(vectors, axis=1)
+
+    def compute_output_shape(self, shape):
+        return shape[0], shape[-1]

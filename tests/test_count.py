@@ -10,7 +10,7 @@ from zoo import ZOO
 
 import keras_eds
 from keras_eds.errors import DataError
-from keras_eds.surgery.count import count_ids
+from keras_eds.surgery.count import _inputs, count_ids
 from keras_eds.surgery.sites import all_sites
 
 ROWS = 20
@@ -165,3 +165,11 @@ def test_ids_out_of_range_are_refused():
     with pytest.raises(DataError, match=f"`x` must hold ids from 0 to {ROWS - 1}"):
         count_ids(model, {"x": x})
     assert_counts(count_ids(model, {"x": data()}), expected(data()))
+
+
+def test_long_examples_come_in_small_batches():
+    """What stands between two lookups is run on a whole batch."""
+    for shape, size in (((), 65536), ((26,), 10082), ((200,), 1310), ((5000,), 1024)):
+        x = np.zeros((70_000, *shape), "int8")
+        assert len(next(_inputs({"x": x}, once=True))) == size
+        assert len(next(_inputs({"x": x, "batch_size": 2000}, once=False))) == 2000

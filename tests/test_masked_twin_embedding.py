@@ -487,3 +487,21 @@ def test_refuses_by_name_after_construction():
     np.testing.assert_array_equal(numpy(layer.counts), COUNTS)
     with pytest.raises(ValueError, match="`weights` need a `combiner`"):
         layer(BATCH, BATCH)
+
+
+@pytest.mark.parametrize("kind", ["series", "list", "ragged", "sparse"])
+def test_counts_what_is_there_and_no_gaps(kind):
+    tf = pytest.importorskip("tensorflow")
+    pandas = pytest.importorskip("pandas")
+    rows = [[1, 2], [3], [4, 5, 6, 3]]
+    flat = np.concatenate(rows)
+    if kind in ("ragged", "sparse"):
+        if keras.backend.backend() != "tensorflow":
+            pytest.skip("its tensors")
+        ragged = tf.ragged.constant(rows, dtype="int32")
+        data = ragged if kind == "ragged" else ragged.to_sparse()
+    else:
+        data = pandas.Series(flat) if kind == "series" else flat.tolist()
+    layer = MaskedTwinEmbedding(8, 4)
+    layer.adapt(data)
+    np.testing.assert_array_equal(layer.counts, [0, 1, 1, 2, 1, 1, 1, 0])

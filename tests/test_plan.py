@@ -56,7 +56,11 @@ def test_masks_vectors_as_the_formula_says():
     columns = FieldPlan.of_columns(ITEM, [1, 3], [5, 6, 7, 8])
     np.testing.assert_array_equal(columns.masked(np.array([1, 2, 3, 4])), [5, 2, 7, 4])
     np.testing.assert_array_equal(FieldPlan.full(USER).masked(vectors), vectors)
-    assert FieldPlan.full(USER).is_full and not subspace(kept=8).is_full
+    assert FieldPlan.full(USER).is_full
+    # A layer as wide as the table would not project its rows back.
+    for constant in (True, False):
+        with pytest.raises(PlanError, match="FieldPlan.full"):
+            subspace(kept=8, constant=constant)
 
 
 def test_saves_and_loads_exactly(tmp_path):
@@ -156,7 +160,7 @@ def test_refuses_bad_plans():
     with pytest.raises(PlanError, match="shapes"):
         FieldPlan(USER, eye[:, :3], eye[:3], np.zeros(7))
     with pytest.raises(PlanError, match="finite"):
-        FieldPlan(USER, eye * np.nan, eye)
+        FieldPlan(USER, eye[:, :3] * np.nan, eye[:3])
     with pytest.raises(PlanError, match="`name`"):
         mixed()["nobody"]
     with pytest.raises(ValueError, match="read-only"):

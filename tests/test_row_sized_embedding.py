@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 
+import keras_eds
 from keras_eds.layers import RowSizedEmbedding, row_blocks
 from keras_eds.optimizers import LazyAdagrad, LazyAdam
 
@@ -371,3 +373,50 @@ def test_what_the_layer_cannot_do_is_refused():
         layer.quantize("int4")
     with pytest.raises(ValueError, match="`weights` need a `combiner`"):
         layer(np.array([1]), np.array([1.0]))
+
+
+@pytest.mark.parametrize("combiner", ["mean", "sum", "sqrtn"])
+def test_padding_is_no_part_of_what_is_combined(combiner):
+    """Also where a loss would be masked by what is left of it."""
+    table = np.random.default_rng(0).normal(size=(7, 4)).astype("float32")
+    options = {"combiner": combiner, "mask_zero": True}
+    layers = [
+        RowSizedEmbedding.from_dense(table, [4] * 6 + [2], **options),
+        keras_eds.layers.PrunedFieldEmbedding(7, 4, 4, **options),
+        keras_eds.layers.MaskedTwinEmbedding(7, 4, counts=np.ones(7), **options),
+    ]
+    padded, short = np.array([[1, 2, 0, 0], [3, 3, 3, 0]]), np.array([[1, 2]])
+    for layer in layers:
+        vectors = numpy(layer(padded))
+        np.testing.assert_allclose(vectors[:1], numpy(layer(short)), rtol=1e-5)
+        weights = np.array([[2.0, 1.0, 9.0, 9.0]])
+        np.testing.assert_allclose(
+            numpy(layer(padded[:1], weights)),
+            numpy(layer(short, weights[:, :2])),
+            rtol=1e-5,
+        )
+        ids = keras.Input((4,), dtype="int32")
+        model = keras.Model(ids, keras.layers.Dense(1)(layer(ids)))
+        model.compile("sgd", "mse")
+        model.fit(padded, np.zeros((2, 1)), verbose=0)
+
+
+def test_rows_are_taken_before_the_layer_is_built_and_fit():
+    layer = RowSizedEmbedding(4, 3, [3, 2, 1, 0])
+    for rows in (np.ones((10, 3)), np.ones((4, 2)), np.ones(4)):
+        with pytest.raises(ValueError, match="`table` must"):
+            layer.build_from_rows(rows)
+    layer.build_from_rows(np.ones((4, 3)))
+    np.testing.assert_array_equal(layer.to_dense().sum(axis=1), [3, 2, 1, 0])
+    with pytest.raises(ValueError, match="before layer.*from_dense"):
+        layer.build_from_rows(np.ones((4, 3)))
+
+
+def test_takes_a_table_of_half_precision():
+    twins = keras_eds.layers.MaskedTwinEmbedding(
+        10, 4, counts=np.arange(10), dtype="bfloat16"
+    )
+    cut = RowSizedEmbedding.from_dense(twins.embeddings, twins.sizes())
+    kept = np.arange(4) < twins.sizes()[:, None]
+    table = numpy(ops.cast(twins.embeddings, "float32"))
+    np.testing.assert_allclose(cut.to_dense(), table * kept)

@@ -218,3 +218,20 @@ def test_budgets_that_are_written_alike_are_told_apart(tmp_path):
         search(tmp_path, budget=second)
     with pytest.raises(BudgetError, match="alike"):
         search(tmp_path / "both", budget=[first, second])
+
+
+@pytest.mark.parametrize("method", ["principal_rows", "ciess", "mde"])
+def test_tables_of_half_precision_are_measured_and_cut(method, tmp_path):
+    ids = keras.Input((), dtype="int32", name="item")
+    table = keras.layers.Embedding(ITEMS, WIDTH, name="item_table", dtype="bfloat16")
+    head = keras.layers.Dense(1, activation="sigmoid", dtype="float32")
+    model = keras.Model({"item": ids}, head(table(ids)))
+    model.compile("adam", "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
+    if method == "ciess":
+        method = keras_eds.methods.CIESS(episodes=1, iterations=1, steps=1, top=1)
+    result = search(tmp_path, model, 0.5, method=method)
+    (x, y), (x_val, y_val) = data(), validation()
+    val = {"item": x_val["item"]}, y_val
+    result.search({"item": x["item"]}, y, validation_data=val, **FIT)
+    plan = result.get_best_plans()[0]
+    assert 0 < plan.num_bytes() <= 0.5 * 2 * ITEMS * WIDTH

@@ -60,11 +60,6 @@ class EDSSearch(SearchResults):
             `keras_tuner.Objective`. Defaults to `"val_loss"`.
         filters: Which tables: a regular expression, a list, or a function of a
             `Field`. Defaults to all.
-        quantize: `"int8"`: budgets count one byte a value, as `quantize_tables` stores
-            the tables, and the models that come back are quantized, for inference;
-            they are trained before. Scores are those of quantized models. A budget
-            then has room for nearly four times as many values. Defaults to `None`:
-            values stay as they are.
         seed: Seed of the search. Every stage seeds Keras's global generators with
             it, so that a stage that is repeated gives the same. Defaults to a
             random one.
@@ -72,6 +67,11 @@ class EDSSearch(SearchResults):
         project_name: Folder inside `directory`.
         overwrite: Whether to start anew where a project exists.
         max_retries_per_trial: How often to repeat a stage that failed.
+        quantize: `"int8"`: budgets count one byte a value, as `quantize_tables` stores
+            the tables, and the models that come back are quantized, for inference;
+            they are trained before. Scores are those of quantized models. A budget
+            then has room for nearly four times as many values. Defaults to `None`:
+            values stay as they are.
 
     Raises:
         FieldError: If the model is not compiled or has no table to search.
@@ -93,12 +93,12 @@ class EDSSearch(SearchResults):
         method: str | Method = "principal_rows",
         objective: Any = None,
         filters: Filters = None,
-        quantize: Literal["int8"] | None = None,
         seed: int | None = None,
         directory: str | Path | None = None,
         project_name: str | None = None,
         overwrite: bool = False,
         max_retries_per_trial: int = 0,
+        quantize: Literal["int8"] | None = None,
     ) -> None:
         method = methods.get(method)
         quality = getattr(method, "quality", None)

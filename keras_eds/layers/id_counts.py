@@ -28,8 +28,8 @@ def count_ids(data: Any, input_dim: int) -> npt.NDArray[np.int64]:
     """
     counts = np.zeros(input_dim, np.int64)
     for batch in _batches(data):
-        ids = _as_ids(batch, input_dim)
-        counts += np.bincount(ids, minlength=input_dim)
+        # Not a bincount: a batch costs its ids, not the vocabulary.
+        np.add.at(counts, _as_ids(batch, input_dim), 1)
     if not counts.any():
         raise ValueError(
             "`data` must hold ids. Received: data without any. A generator can be "
@@ -43,6 +43,11 @@ def _batches(data: Any) -> Iterator[Any]:
         yield data
     elif isinstance(data, keras.utils.PyDataset):
         yield from (_first(data[index]) for index in range(len(data)))
+    elif hasattr(data, "to_numpy"):
+        # A Series of pandas, which is iterated id by id.
+        yield data.to_numpy()
+    elif isinstance(data, list | tuple) and all(np.ndim(id) == 0 for id in data):
+        yield np.asarray(data)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
         yield from (_first(batch) for batch in data)
     else:
@@ -58,6 +63,9 @@ def _first(batch: Any) -> Any:
 
 
 def _as_ids(batch: Any, input_dim: int) -> npt.NDArray[np.int64]:
+    # What stands between the values of ragged and sparse tensors is no id.
+    while type(batch).__name__ in ("RaggedTensor", "SparseTensor"):
+        batch = batch.values
     ids = ops.convert_to_numpy(batch) if ops.is_tensor(batch) else np.asarray(batch)
     if ids.dtype.kind not in "iuf":
         raise ValueError(

@@ -18,7 +18,8 @@ class LookupLayer(keras.layers.Layer):
         output_dim: Width of the output.
         embeddings_initializer: Initializer of the rows.
         embeddings_regularizer: Regularizer of the rows.
-        mask_zero: Whether id 0 is padding to be masked.
+        mask_zero: Whether id 0 is padding: masked, or left out where vectors are
+            combined.
         combiner: `"mean"`, `"sum"`, `"sqrtn"` or None: reduces the last axis.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
     """
@@ -50,17 +51,27 @@ class LookupLayer(keras.layers.Layer):
         ids = inputs
         if keras.backend.standardize_dtype(ids.dtype) not in ("int32", "int64"):
             ids = ops.cast(ids, "int32")
+        if self.mask_zero and self._reduces(ids.shape):
+            # Padding is no part of a mean or a sum.
+            counts = ops.cast(ops.not_equal(ids, 0), self.compute_dtype)
+            if weights is not None:
+                counts = counts * ops.cast(weights, self.compute_dtype)
+            weights = counts
         scale = scale_of(ids, weights, self.combiner, self.compute_dtype, self.name)
         return ids, scale
 
+    def _reduces(self, shape: Any) -> bool:
+        return self.combiner is not None and len(shape) > 1
+
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
+        """Which ids are no padding; of vectors that are combined, none is left."""
+        hidden = self.mask_zero and not self._reduces(inputs.shape)
+        return ops.not_equal(inputs, 0) if hidden else None
 
     def compute_output_shape(
         self, input_shape: Any, weights_shape: Any = None
     ) -> tuple[int | None, ...]:
-        reduced = self.combiner is not None and len(input_shape) > 1
-        leading = input_shape[:-1] if reduced else input_shape
+        leading = input_shape[:-1] if self._reduces(input_shape) else input_shape
         return (*leading, self.output_dim)
 
     def compute_output_spec(

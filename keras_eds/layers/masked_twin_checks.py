@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.arrays import as_array
 from keras_eds.layers.frequency_features import ALPHA_FROM
 
 
@@ -90,7 +91,7 @@ def check_table(
         ValueError: If it is not made of numbers or its shape is another one.
     """
     alone = isinstance(weights, list | tuple) and len(weights) == 1
-    table = np.asarray(weights[0] if alone else weights)
+    table = as_array(weights[0] if alone else weights)
     wanted = (input_dim, output_dim)
     fits = table.ndim == 2 and all(
         length in (None, given)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.arrays import as_array
 from keras_eds.layers.row_blocks import Ints, RowBlock, starts
 
 
@@ -39,8 +40,22 @@ def check_dense(
         _check_shape("projection", projection, (width, None))
         width = projection.shape[1]
     if constant is not None:
-        _check_shape("constant", np.asarray(constant), (width,))
+        _check_shape("constant", as_array(constant), (width,))
     return width
+
+
+def check_rows(rows: npt.NDArray[Any], input_dim: int, width: int) -> None:
+    """Refuses rows for other ids, or shorter ones than are kept.
+
+    Raises:
+        ValueError: If they are no numbers or their shape does not fit.
+    """
+    _check_shape("table", rows, (input_dim, None))
+    if rows.shape[1] < width:
+        raise ValueError(
+            f"`table` must have at least {width} columns, the largest size. "
+            f"Received: table of shape {rows.shape}. Give wider rows, or smaller sizes."
+        )
 
 
 def _check_shape(name: str, array: npt.NDArray[Any], shape: tuple[Any, ...]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import initializers, ops
 
+from keras_eds.arrays import as_array
 from keras_eds.backend.block_lookup import block_lookup
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import row_blocks
@@ -23,6 +24,7 @@ from keras_eds.layers.row_checks import (
     check_dense,
     check_dim,
     check_fit,
+    check_rows,
     check_sizes,
 )
 from keras_eds.layers.row_initializer import constant_rows, in_table
@@ -256,8 +258,17 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         Args:
             table: Floats of shape `(input_dim, width)`, `width` at least the
                 largest size.
+
+        Raises:
+            ValueError: If the layer is built already, or the shape does not fit.
         """
-        rows = np.asarray(table)
+        if self.built:
+            raise ValueError(
+                f"`table` must be given before layer {self.name!r} is built. Received: "
+                "a layer that is. Use RowSizedEmbedding.from_dense(table, sizes)."
+            )
+        rows = as_array(table)
+        check_rows(rows, self.input_dim, self.stored_width)
         self._first_rows = row_blocks.split_rows(rows, self.sizes(), self.blocks)
         self.build()
 
@@ -283,8 +294,8 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         Raises:
             ValueError: If the shapes do not fit each other.
         """
-        values = np.asarray(table)
-        given = None if projection is None else np.asarray(projection)
+        values = as_array(table)
+        given = None if projection is None else as_array(projection)
         output_dim = check_dense(values, given, constant)
         sizes = check_sizes(sizes, len(values), values.shape[1])
         layer = cls(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
+
+from keras_eds.errors import FieldError
 
 
 def read_batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
@@ -42,6 +45,27 @@ def read_batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
 
 def _to_numpy_without_gaps(leaf: Any) -> Any:
     return leaf if is_gappy(leaf) else keras.ops.convert_to_numpy(leaf)
+
+
+def refuse_gaps(name: str, inputs: Any) -> None:
+    """Refuses ids that are not a dense tensor.
+
+    Raises:
+        FieldError: If they are sparse or ragged.
+    """
+    if is_gappy(inputs) or type(inputs).__name__ == "BCOO":
+        raise FieldError(
+            "`model` must look up dense ids in the tables that are cut. Received: a "
+            f"{type(inputs).__name__} for table {name!r}. Pad the ids (a ragged "
+            "tensor's `to_tensor()`, and mask_zero=True), or leave the table out with "
+            "`filters`."
+        )
+
+
+def examples_within(leaves: Sequence[np.ndarray], values: int) -> int:
+    """How many examples of these arrays have so many values together, at least 1."""
+    long = sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
+    return max(1, values // max(1, long))
 
 
 def is_gappy(tensor: Any) -> bool:

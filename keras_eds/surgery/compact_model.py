@@ -22,6 +22,10 @@ class CompactModel(keras.Model):
     the quantized tables, which are put in place again before the weights are read.
     """
 
+    def __reduce__(self) -> Any:
+        # As Keras does, but its class cannot be found by name.
+        return CompactModel._unpickle_model, super().__reduce__()[1]
+
     def get_config(self) -> dict[str, Any]:
         """The original model's description and the tables that it does not name."""
         original: Any = type(self).__mro__[2]

@@ -14,13 +14,14 @@ from keras import ops
 from keras_eds.errors import DataError
 from keras_eds.field import Field
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.batches import is_gappy, read_batches
+from keras_eds.surgery.batches import examples_within, is_gappy, read_batches
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.surgery.told_ids import told_ids
 
 # Arrays are cut in large batches: a pass costs by the batch. Smaller ones, but the
-# user's at least, where models are run to their end, which takes memory.
-BATCH_SIZE, WHOLE_BATCH_SIZE = 65536, 1024
+# user's at least, where examples are long, or models are run to their end: both
+# take memory.
+BATCH_SIZE, BATCH_VALUES, WHOLE_BATCH_SIZE = 65536, 1 << 18, 1024
 
 
 def count_ids(
@@ -119,7 +120,8 @@ class _Counter:
     def _add_ids(self, ids: np.ndarray) -> None:
         ids = ids.ravel()
         check_ids(ids, self.site.field)
-        self._counts += np.bincount(ids, minlength=self.site.field.input_dim)
+        # Not a bincount: a batch costs its ids, not the vocabulary.
+        np.add.at(self._counts, ids, 1)
 
 
 def check_ids(ids: np.ndarray, field: Field) -> None:
@@ -142,7 +144,8 @@ def _inputs(data: Mapping[str, Any], once: bool) -> Iterator[Any]:
     leaves = keras.tree.flatten(data.get("x"))
     if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
         given = data.get("batch_size") or 32
-        data["batch_size"] = BATCH_SIZE if once else max(given, WHOLE_BATCH_SIZE)
+        most = examples_within(leaves, BATCH_VALUES) if once else 0
+        data["batch_size"] = max(given, min(most, BATCH_SIZE), WHOLE_BATCH_SIZE)
         data.pop("steps_per_epoch", None)
     batches, number = read_batches(data)
     for batch in islice(batches, number):

@@ -13,6 +13,7 @@ from keras import ops
 from keras_eds.backend.lookup import lookup
 from keras_eds.measurements import FieldMeasurement
 from keras_eds.surgery import keras_private
+from keras_eds.surgery.batches import refuse_gaps
 from keras_eds.surgery.sites import Site, is_reducing
 
 # Rows of the probe. Looked-up vectors that share a row are told apart by random
@@ -69,6 +70,7 @@ class Gate:
         return variable
 
     def _call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse_gaps(self.site.field.name, inputs)
         outputs = self._lookup(inputs, *args, **kwargs)
         vectors = outputs
         if len(outputs.shape) != 2:

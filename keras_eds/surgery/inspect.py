@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_eds.errors import DataError, FieldError
 from keras_eds.surgery import keras_private, keras_training
-from keras_eds.surgery.batches import is_gappy, read_batches
+from keras_eds.surgery.batches import read_batches, refuse_gaps
 from keras_eds.surgery.sites import Site, all_sites
 
 FIRST_BATCHES = 2
@@ -106,6 +106,7 @@ def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
     own_call, lookup = vars(site.layer).get("call"), site.layer.call
 
     def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse_gaps(site.field.name, inputs)
         _check_range(site, inputs)
         scope.depth += 1
         try:
@@ -121,8 +122,6 @@ def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
 
 
 def _check_range(site: Site, inputs: Any) -> None:
-    if is_gappy(inputs) or type(inputs).__name__ == "BCOO":
-        return
     ids = np.asarray(ops.convert_to_numpy(inputs))
     if ids.size == 0:
         return

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_eds.arrays import as_array
 from keras_eds.errors import FieldError
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import all_tables
@@ -72,7 +73,7 @@ def load_tables(
         _check_plain("model", name, ours[name])
         if isinstance(values, Mapping):
             values = _by_id(name, ours[name], values, ids[name], missing)
-        arrays[name] = _numbers(values)
+        arrays[name] = as_array(values)
         _check(name, ours[name], arrays[name])
     for name, array in arrays.items():
         keras_private.table_variable(ours[name]).assign(array)
@@ -89,13 +90,7 @@ def _shared_tables(source: keras.Model, ours: Tables) -> dict[str, np.ndarray]:
 def _values(argument: str, name: str, layer: keras.layers.Layer) -> np.ndarray:
     _check_plain(argument, name, layer)
     # A copy, whatever becomes of the memory of the other model.
-    return _numbers(np.array(ops.convert_to_numpy(keras_private.table_variable(layer))))
-
-
-def _numbers(values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    # NumPy takes bfloat16 for no number.
-    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+    return as_array(np.array(ops.convert_to_numpy(keras_private.table_variable(layer))))
 
 
 def _by_id(
@@ -118,7 +113,7 @@ def _by_id(
             f"Received: none for {len(without)} of {len(ids)}, such as "
             f"{without[:5]}. {remedy}."
         )
-    found = {token: _numbers(vectors[token]) for token in ids if token in vectors}
+    found = {token: as_array(vectors[token]) for token in ids if token in vectors}
     for token, vector in found.items():
         if vector.shape != (layer.output_dim,) or vector.dtype.kind not in "fiu":
             raise FieldError(

@@ -13,13 +13,14 @@ from keras import ops
 from keras_eds.errors import DataError, FieldError, StageError
 from keras_eds.measurements import Measurements
 from keras_eds.surgery import keras_private, keras_training
-from keras_eds.surgery.batches import read_batches
+from keras_eds.surgery.batches import examples_within, read_batches
 from keras_eds.surgery.gate import SaliencyRecorder, gates_on
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
 # Moments of a few thousand vectors are as good as those of an epoch. A pass
-# costs by the batch, hardly by the example: arrays are cut in one large batch.
-ENOUGH_EXAMPLES = 4096
+# costs by the batch, hardly by the example: arrays are cut in one large batch, in
+# several where examples are long, which takes memory.
+ENOUGH_EXAMPLES, BATCH_VALUES = 4096, 1 << 18
 EPOCH_SHARE = 50
 BATCHES_OF_UNKNOWN_SIZE = 16
 
@@ -42,7 +43,8 @@ def measure(
         data: What `fit` is given: `x`, `y`, `sample_weight`, `batch_size`,
             `class_weight`, `shuffle`.
         batches: How many batches. Defaults to what holds 4,096 examples, at
-            most a fiftieth of an epoch, in one batch where the data are arrays.
+            most a fiftieth of an epoch, in one batch where the data are arrays, or
+            in several where an example is of many values.
         filters: Which tables, as in `find_fields`.
         verbose: As in `fit`.
 
@@ -109,10 +111,13 @@ def _schedule(
     leaves = keras.tree.flatten(data.get("x"))
     arrays = bool(leaves) and all(isinstance(leaf, np.ndarray) for leaf in leaves)
     if batches is None and arrays and len(leaves[0]):
-        share = len(leaves[0]) // EPOCH_SHARE
-        size = data.get("batch_size") or 32
-        data["batch_size"] = max(size, min(ENOUGH_EXAMPLES, share))
-        return data, 1
+        wanted = min(ENOUGH_EXAMPLES, len(leaves[0]) // EPOCH_SHARE)
+        size = max(
+            data.get("batch_size") or 32,
+            min(wanted, examples_within(leaves, BATCH_VALUES)),
+        )
+        data["batch_size"] = size
+        return data, max(1, wanted // size)
     iterator, number = read_batches(data)
     if number == 0:
         raise DataError("`x` must hold at least one batch. Received: no batch.")

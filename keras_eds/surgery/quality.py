@@ -127,10 +127,9 @@ class _Tap:
             if example is None:
                 example = self._rows(ids, len(scores))
             of_ids = scores[example]
-            size = self.site.field.input_dim
             flat = ids.ravel()
-            self._sum += np.bincount(flat, of_ids, size)
-            self._examples += np.bincount(flat, minlength=size)
+            np.add.at(self._sum, flat, of_ids)
+            np.add.at(self._examples, flat, 1)
         self._passed = []
 
     def quality(self) -> IdQuality:
