@@ -290,11 +290,22 @@ def test_ranking_now_and_then_repeats_the_last_values():
     assert values[0] == values[1] == values[2] != values[3] == values[4] != values[5]
 
 
-@pytest.mark.parametrize("arguments", [{"every": 0}, {"max_users": 0}])
+@pytest.mark.parametrize("arguments", [{"every": 0}, {"max_users": 0}, {"ks": [0]}])
 def test_bad_arguments_of_the_callback(arguments):
     _, seen, positives, _ = make_parts()
     with pytest.raises(ValueError, match="=0"):
         RankingMetrics(positives, seen, **arguments)
+
+
+def test_bad_parts_are_refused_before_an_epoch():
+    _, seen, positives, _ = make_parts()
+    other = Pairs.of([0], [ITEMS], USERS, ITEMS + 1)
+    with pytest.raises(DataError, match="`seen` must have as many"):
+        RankingMetrics(positives, other)
+    with pytest.raises(DataError, match="`seen` must have as many"):
+        evaluate_ranking(lambda users: np.zeros((len(users), ITEMS)), positives, other)
+    with pytest.raises(DataError, match="`positives` must hold"):
+        RankingMetrics(Pairs.of([], [], USERS, ITEMS), seen)
 
 
 def test_quality_of_a_user_is_the_mean_of_all_numbers():

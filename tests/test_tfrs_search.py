@@ -86,6 +86,11 @@ def test_a_fresh_copy_is_drawn_anew():
         assert zeros or not np.allclose(old, new)
 
 
+def test_averaged_adagrad_is_no_lazy_one():
+    theirs = tf.keras.optimizers.Adagrad(0.1, use_ema=True)
+    assert keras_optimizer(theirs).use_ema
+
+
 @pytest.mark.parametrize("name", ["Adagrad", "Adam", "SGD"])
 def test_keras_3_trains_it_as_tf_keras_does(name):
     """The same steps from the same values, with and without the wrapper."""

@@ -66,9 +66,8 @@ def evaluate_ranking(
 
     Reference: He et al., LightGCN, SIGIR 2020, section 4.1.
     """
-    ks = [check_positive_integer("ks", k) for k in ks]
-    if not ks:
-        raise ValueError("`ks` must hold a number. Received: ks=(). Use (5, 10, 20).")
+    ks = check_ks(ks)
+    check_pairs(positives, seen)
     chosen = _users_with_positives(positives, users)
     score = scorer.scorer() if hasattr(scorer, "scorer") else scorer
     if block_size is None:
@@ -81,6 +80,33 @@ def evaluate_ranking(
     ]
     counts = positives.user_counts[chosen]
     return RankingScores(chosen, *score_hits(np.concatenate(hits), counts, ks))
+
+
+def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
+    """Reads how many places count.
+
+    Raises:
+        ValueError: If there is none, or one is not a positive integer.
+    """
+    checked = tuple(check_positive_integer("ks", k) for k in ks)
+    if not checked:
+        raise ValueError("`ks` must hold a number. Received: ks=(). Use (5, 10, 20).")
+    return checked
+
+
+def check_pairs(positives: Pairs, seen: Pairs | None) -> None:
+    """Refuses pairs that nothing can be scored on.
+
+    Raises:
+        DataError: If there are none, or `seen` numbers users or items otherwise.
+    """
+    if not len(positives):
+        raise DataError(
+            "`positives` must hold an interaction of a user to score. Received: 0 "
+            "interactions. Give a validation or test part."
+        )
+    if seen is not None:
+        positives.check_shape("seen", seen)
 
 
 def _blocks(users: Ids, size: int) -> Iterator[Ids]:

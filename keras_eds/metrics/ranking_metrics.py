@@ -9,7 +9,12 @@ import keras
 import numpy as np
 
 from keras_eds.datasets.pairs import Pairs
-from keras_eds.metrics.evaluate_ranking import Ids, evaluate_ranking
+from keras_eds.metrics.evaluate_ranking import (
+    Ids,
+    check_ks,
+    check_pairs,
+    evaluate_ranking,
+)
 from keras_eds.models.argument_checks import check_positive_integer
 
 
@@ -34,7 +39,9 @@ class RankingMetrics(keras.callbacks.Callback):
         seed: Seed of the draw of users.
 
     Raises:
-        ValueError: If `every` or `max_users` is not a positive integer.
+        DataError: If `positives` holds nothing, or `seen` numbers users or items
+            otherwise.
+        ValueError: If `every`, `max_users` or one of `ks` is not a positive integer.
 
     Example:
 
@@ -56,7 +63,8 @@ class RankingMetrics(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.positives, self.seen = positives, seen
-        self.ks = tuple(ks)
+        self.ks = check_ks(ks)
+        check_pairs(positives, seen)
         self.every = check_positive_integer("every", every)
         self.scorer, self.prefix = scorer, prefix
         self.users = None if max_users is None else _draw(positives, max_users, seed)

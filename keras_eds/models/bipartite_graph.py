@@ -12,6 +12,7 @@ from keras import ops
 from keras_eds.errors import DataError
 from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.models.compiled import compiled
+from keras_eds.models.half_precision import dtype_of, widened
 from keras_eds.models.neighbour_lists import LENGTH, neighbour_lists, num_pieces
 from keras_eds.models.packed_edges import pack_edges, unpack_edges
 
@@ -116,13 +117,16 @@ class BipartiteGraph(keras.layers.Layer):
         self.scale.assign(scale[:, None])
 
     def call(self, inputs: Any) -> Any:
+        # Half precision stands still when a small number is added to a large one.
         # On TensorFlow `convert_to_tensor` leaves a Keras variable as it is.
-        return _symmetric_product(
-            inputs,
+        values = widened(inputs)
+        sums = _symmetric_product(
+            values,
             ops.cast(self.neighbours, "int32"),
             ops.cast(self.owners, "int32"),
-            ops.cast(self.scale, inputs.dtype),
+            ops.cast(self.scale, dtype_of(values)),
         )
+        return ops.cast(sums, dtype_of(inputs))
 
     def edges(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Users and items of the edges, sorted by user, then item."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class FieldSpec:
@@ -42,12 +44,14 @@ class FieldSpec:
                 f"Received: name={self.name!r}. Give the field another name."
             )
         size = self.vocabulary_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        integer = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if not integer or size < 1:
             raise ValueError(
                 "`vocabulary_size` must be a positive integer. Received: "
                 f"vocabulary_size={size!r} (field {self.name!r}). "
                 "Count the ids of the field, id 0 included."
             )
+        object.__setattr__(self, "vocabulary_size", int(size))
 
     @property
     def embedding_name(self) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_eds.models.half_precision import dtype_of, widened
+
 
 @keras.saving.register_keras_serializable(package="keras_eds")
 class MaskedMean(keras.layers.Layer):
@@ -34,10 +36,13 @@ class MaskedMean(keras.layers.Layer):
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
             return ops.mean(inputs, axis=1)
+        # Half precision loses count of thousands.
+        values = widened(inputs)
         # (batch, n, 1)
-        weights = ops.expand_dims(ops.cast(mask, inputs.dtype), axis=-1)
-        total = ops.sum(inputs * weights, axis=1)
-        return total / ops.maximum(ops.sum(weights, axis=1), 1)
+        weights = ops.expand_dims(ops.cast(mask, dtype_of(values)), axis=-1)
+        total = ops.sum(values * weights, axis=1)
+        mean = total / ops.maximum(ops.sum(weights, axis=1), 1)
+        return ops.cast(mean, dtype_of(inputs))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None

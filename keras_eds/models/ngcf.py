@@ -10,6 +10,7 @@ from keras import ops
 from keras_eds.models.argument_checks import check_dropout, check_positive_integer
 from keras_eds.models.building_blocks import dense
 from keras_eds.models.graph_ranking_model import GraphRankingModel
+from keras_eds.models.unit_vector import unit_vector
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
@@ -138,7 +139,7 @@ class NGCF(GraphRankingModel):
             x = self.sums[number](received + x) + self.products[number](received * x)
             x = ops.leaky_relu(x, negative_slope=0.2)
             x = self.messages[number](x, training=training)
-            parts.append(ops.normalize(x, axis=-1))
+            parts.append(unit_vector(x))
         return ops.concatenate(parts, axis=-1)
 
     def get_config(self) -> dict[str, Any]:

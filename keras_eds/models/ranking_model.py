@@ -59,22 +59,32 @@ class RankingModel(keras.Model):
         self.embeddings_l2 = check_not_negative("embeddings_l2", embeddings_l2)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.seed = seed
-        self._seeds = seed_stream(seed)
+        self._seeds = seed_stream(self._own_seed() if seed is None else seed)
         self.user_embedding = self._table(self.num_users, "user_embedding")
         self.item_embedding = self._table(self.num_items, "item_embedding")
 
     def _table(self, rows: int, name: str, width: int | None = None) -> Any:
-        # Two tables of one shape must not start alike.
-        config = self.embeddings_initializer.get_config()
-        if self.seed is not None and "seed" in config:
-            config["seed"] = next(self._seeds)
         return keras.layers.Embedding(
             rows,
             width or self.embedding_dim,
-            embeddings_initializer=type(self.embeddings_initializer)(**config),
+            embeddings_initializer=self._new_initializer(),
             dtype=self.dtype_policy,
             name=name,
         )
+
+    def _new_initializer(self) -> Any:
+        """Two tables of one shape must not start alike."""
+        given, seed = self.embeddings_initializer, next(self._seeds)
+        if seed is None or not isinstance(given, keras.initializers.Initializer):
+            return given
+        config = given.get_config()
+        return type(given)(**config | ({"seed": seed} if "seed" in config else {}))
+
+    def _own_seed(self) -> int | None:
+        given = self.embeddings_initializer
+        drawn = isinstance(given, keras.initializers.Initializer)
+        seed = given.get_config().get("seed") if drawn else None
+        return seed if isinstance(seed, int) else None
 
     def build(self, input_shape: Any = None) -> None:
         if not self.user_embedding.built:

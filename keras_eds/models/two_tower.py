@@ -19,6 +19,7 @@ from keras_eds.models.building_blocks import (
 )
 from keras_eds.models.field_spec import FieldSpec
 from keras_eds.models.scaled_dot import ScaledDot
+from keras_eds.models.unit_vector import UnitVector
 
 
 def TwoTower(
@@ -124,7 +125,7 @@ def _encoder(
     x = tower(x, hidden_units, dropout, seeds)
     x = dense(output_dim, seeds, name="vector")(x)
     if normalize:
-        x = keras.layers.UnitNormalization(name="unit_vector")(x)
+        x = UnitVector(name="unit_vector")(x)
     return functional(inputs, x, name)
 
 

@@ -48,13 +48,16 @@ def keras_table(name: str, table: tf_keras.layers.Embedding) -> keras.layers.Emb
 def keras_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     """A Keras 3 optimizer of the same class and settings.
 
-    Adagrad becomes `LazyAdagrad`, which is Adagrad and touches a batch's rows alone.
+    Adagrad becomes `LazyAdagrad`, which is Adagrad and touches a batch's rows alone,
+    unless it averages all rows.
 
     Raises:
         FieldError: If there is none of its kind.
     """
     name = type(optimizer).__name__
-    ours = LazyAdagrad if name == "Adagrad" else getattr(keras.optimizers, name, None)
+    ours = getattr(keras.optimizers, name, None)
+    if name == "Adagrad" and not optimizer.get_config().get("use_ema"):
+        ours = LazyAdagrad
     theirs = type(optimizer).__module__.startswith("tf_keras.")
     if ours is None or not theirs:
         raise FieldError(
