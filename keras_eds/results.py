@@ -22,8 +22,9 @@ class StageResult:
         method: Name of the method, as in `"sseds"`.
         objective: Name of the score, as in `"val_auc"`.
         direction: `"max"` or `"min"`: which scores are better.
-        score: The stage's score; of a probe, the full-size model's; of learning
-            and of a step, the masked model's.
+        score: The stage's score; of a probe, the full-size model's, which is not
+            trained where ids are only counted; of learning and of a step, the
+            masked model's.
         seconds: What the stage took.
         budget: The budget that the stage is for (retraining only).
         plan: The plan that the stage trained (retraining only).

@@ -525,3 +525,27 @@ class RaggedMean(keras.layers.Layer):
 
     def compute_output_shape(self, shape):
         return shape[0], shape[-1]
+
+
+class Hit(keras.metrics.Metric):
+    """Has an argument that no `get_config` tells."""
+
+    def __init__(self, threshold, **kwargs):
+        super().__init__(**kwargs)
+        self.threshold = threshold
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        pass
+
+    def result(self):
+        return keras.ops.zeros(())
+
+
+def test_what_cannot_be_made_anew_is_refused_before_training(tmp_path):
+    def unrenewable():
+        model = build()
+        model.compile("adam", "binary_crossentropy", metrics=[Hit(0.5)])
+        return model
+
+    with pytest.raises(FieldError, match="`metrics`.*get_config"):
+        search(tmp_path, unrenewable)

@@ -235,3 +235,119 @@ def test_tables_of_half_precision_are_measured_and_cut(method, tmp_path):
     result.search({"item": x["item"]}, y, validation_data=val, **FIT)
     plan = result.get_best_plans()[0]
     assert 0 < plan.num_bytes() <= 0.5 * 2 * ITEMS * WIDTH
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_models_behind_raw_strings_are_searched(batched, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    words = np.array(list("abcd") * 64, dtype=object)
+    y = np.tile([0.0, 1.0], 128)[:, None]
+    text = keras.Input((), dtype="string")
+    ids = keras.layers.StringLookup(vocabulary=list("abcd"))(text)
+    vectors = keras.layers.Embedding(5, 8, name="word_table")(ids)
+    model = keras.Model(text, keras.layers.Dense(1, activation="sigmoid")(vectors))
+    model.compile("adam", "binary_crossentropy")
+    batches = tf.data.Dataset.from_tensor_slices((words, y)).batch(64)
+    given = (batches,) if batched else (words, y)
+    validation = batches if batched else (words, y)
+    result = search(tmp_path, model, 0.5, objective="val_loss")
+    result.search(*given, validation_data=validation, epochs=1, verbose=0)
+    assert result.get_best_models()[0].predict(batches, verbose=0).shape == (256, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_sizes_are_learned_alike_where_the_length_is_not_known(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    batches = tf.data.Dataset.from_tensor_slices(data()).batch(8)
+    plans = []
+    for given in (batches, batches.filter(lambda x, y: True)):
+        method = keras_eds.methods.AMTL(epochs=1, hidden_units=(4,))
+        result = search(tmp_path / str(len(plans)), build, 0.2, method=method)
+        result.search(given, validation_data=validation(), epochs=1, verbose=0)
+        plans.append(result.plan_for(0.2))
+    assert plans[0] == plans[1]
+
+
+def test_a_stopped_stage_remembers_its_best_epoch(tmp_path):
+    """The rate explodes after the best epoch, then the search is killed."""
+
+    class Explode(keras.callbacks.Callback):
+        def __init__(self, stop):
+            super().__init__()
+            self.stop = stop
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch >= 2:
+                self.model.optimizer.learning_rate = 20.0
+
+        def on_epoch_end(self, epoch, logs=None):
+            if self.stop and epoch == 3:
+                raise KeyboardInterrupt
+
+    scores = []
+    for name, stops in (("whole", [False]), ("killed", [True, False])):
+        for stop in stops:
+            result = search(
+                tmp_path / name, build, 0.5, objective="val_loss", method="uniform"
+            )
+            backup = keras.callbacks.BackupAndRestore(tmp_path / name / "backup")
+            options = {**FIT, "epochs": 5, "callbacks": [backup, Explode(stop)]}
+            try:
+                result.search(*data(), validation_data=validation(), **options)
+            except KeyboardInterrupt:
+                assert stop
+        scores.append(result.results()[-1].score)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_of_equal_models_the_smallest_comes_back(tmp_path, capsys):
+    def still():
+        model = build(metric="auc")
+        model.optimizer.learning_rate = 0.0
+        return model
+
+    few = {k: v[:4] for k, v in validation()[0].items()}, validation()[1][:4]
+    result = search(tmp_path, still, [0.6, 0.5], method="sseds")
+    result.search(*data(), validation_data=few, **FIT)
+    ended = [r for r in result.results() if r.plan is not None]
+    assert ended[0].score == ended[1].score
+    assert result.get_best_plans()[0] == ended[1].plan
+    result.results_summary()
+    [marked] = [line for line in capsys.readouterr().out.splitlines() if "best" in line
+                and "retrain" in line]  # fmt: skip
+    assert "50%" in marked
+
+
+def test_a_model_that_only_counted_is_not_called_full(tmp_path, capsys):
+    result = search(tmp_path, build, [0.5], method="mde")
+    result.search(*data(), validation_data=validation(), **FIT)
+    assert result.results()[0].full_score is None
+    result.results_summary()
+    [line] = [t for t in capsys.readouterr().out.splitlines() if "0 probe" in t]
+    assert f"{result.results()[0].score:.4f}" not in line
+
+
+def test_steps_cost_no_more_than_they_may(tmp_path):
+    method = keras_eds.methods.SampledRows(tries=6, top=1, trainings=4.25)
+    result = search(tmp_path, build, 0.5, method=method)
+    result.search(*data(), validation_data=validation(), **{**FIT, "epochs": 1})
+    steps = [r.metrics["trainings"] for r in result.results() if r.stage == "step"]
+    assert len(steps) == 6 and 2 + sum(steps) <= 4.25
+
+
+def test_the_least_size_is_at_most_the_width(tmp_path):
+    ids = keras.Input((), dtype="int32", name="item")
+    wide = keras.layers.Embedding(ITEMS, WIDTH, name="wide")(ids)
+    narrow = keras.layers.Embedding(ITEMS, 1, name="first_order")(ids)
+    vectors = keras.layers.Concatenate()([wide, narrow])
+    head = keras.layers.Dense(1, activation="sigmoid")
+    model = keras.Model({"item": ids}, head(vectors))
+    model.compile("adam", "binary_crossentropy", metrics=["auc"], run_eagerly=EAGER)
+    (x, y), (x_val, y_val) = data(), validation()
+    result = search(
+        tmp_path, model, 0.6, method=keras_eds.methods.AMTL(min_size=2, epochs=1)
+    )
+    val = {"item": x_val["item"]}, y_val
+    result.search({"item": x["item"]}, y, validation_data=val, **FIT)
+    sizes = result.get_best_plans()[0].sizes()
+    assert np.min(sizes["wide"]) >= 2 and np.min(sizes["first_order"]) == 1

@@ -91,7 +91,8 @@ def learn(
     counts = stage.counts(names.values())
     with masks_on(chosen, counts, size_penalty=0.0, **options) as maskings:
         learning = Learning(model, dict(zip(names, maskings, strict=True)), stage.files)
-        schedule = SizeSchedule(maskings, budgets, learning.take_down)
+        steps = stage.batches_of_an_epoch()
+        schedule = SizeSchedule(maskings, budgets, learning.take_down, steps)
         with strategy_scope(model), _new_optimizer(model):
             stage.fit_once([schedule], epochs)
         after = stage.score()

@@ -17,7 +17,12 @@ from keras_eds.errors import FieldError
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.apply import apply_plan
-from keras_eds.surgery.copying import compile_result, copy_model, custom_objects
+from keras_eds.surgery.copying import (
+    check_renewable,
+    compile_result,
+    copy_model,
+    custom_objects,
+)
 from keras_eds.surgery.sites import all_sites
 from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.keras_names import NameCounters
@@ -194,6 +199,7 @@ class ModelSource:
                 f"a {name}, whose class overrides `compile` but not "
                 "`compile_from_config`. Pass a function that builds and compiles it."
             )
+        check_renewable(self.example)
         try:
             self.example.get_config()
         except Exception as error:

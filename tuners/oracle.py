@@ -175,7 +175,10 @@ class EDSOracle(keras_tuner.Oracle):
         return self.method.plan(self.observe_ended(), parsed)
 
     def get_best_trials(self, num_trials: int = 1) -> list[Any]:
-        """The best trials among those that trained a model within a budget."""
+        """The best trials among those that trained a model within a budget.
+
+        Best first; of equals, the smallest.
+        """
         done = [
             trial
             for trial in self.trials.values()
@@ -183,8 +186,13 @@ class EDSOracle(keras_tuner.Oracle):
             and trial.hyperparameters.values.get("eds/stage") == "retrain"
             and trial.score is not None
         ]
-        best_first = self.objective.direction == "max"
-        done.sort(key=lambda trial: trial.score, reverse=best_first)
+        sign = -1 if self.objective.direction == "max" else 1
+        done.sort(
+            key=lambda trial: (
+                sign * trial.score,
+                trial.hyperparameters.values["eds/bytes"],
+            )
+        )
         return done[:num_trials]
 
     def failed_trials(self) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_eds.errors import DataError, EDSError, FieldError
 from keras_eds.methods import Method
@@ -58,6 +59,7 @@ def check_objective(
 ) -> None:
     """Scores one batch, to see whether the objective is there at all."""
     parts = batch if isinstance(batch, tuple | list) else (batch,)
+    parts = keras.tree.map_structure(_with_strings, tuple(parts), none_is_leaf=False)
     names = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
     validation = None if data.validation is None else dict(names)
     callbacks = {"callbacks": data.options.get("callbacks")}
@@ -78,3 +80,12 @@ def check_objective(
                 f"Received: a first batch that raised {type(error).__name__}: "
                 f"{error}. Try model.evaluate on it."
             ) from error
+
+
+def _with_strings(leaf: Any) -> Any:
+    """Text as a batch of `fit` holds it: Keras takes no arrays of bytes."""
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "O":
+        return leaf
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(leaf)

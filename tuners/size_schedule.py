@@ -49,6 +49,7 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         maskings: The masks, with a penalty of their own each.
         budgets: What to come down to.
         take_down: Called with a budget's place, once for each.
+        steps_an_epoch: How many batches an epoch has.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         maskings: Sequence[Masking],
         budgets: Sequence[Budget],
         take_down: Callable[[int], None],
+        steps_an_epoch: int,
     ) -> None:
         super().__init__()
         self._maskings = maskings
@@ -67,10 +69,9 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self._waiting = sorted(range(len(budgets)), key=lambda i: -self._limits[i])
         self._penalty = FIRST_PENALTY
         self._step = self._epoch = 0
-        self._steps_an_epoch: int | None = None
+        self._steps_an_epoch = steps_an_epoch
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._steps_an_epoch = self.params.get("steps")
         self._first = self._target = self._cost = self._price.read()
         self._set_penalties()
 
@@ -82,17 +83,12 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         # Several at once where `steps_per_execution` says so.
         before, self._step = self._step, batch + 1
-        if self._steps_an_epoch is None:
-            return
         steps = self._steps_an_epoch * self.params["epochs"]
         every = max(1, steps // CORRECTIONS)
         if self._step // every > before // every:
             self._correct()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._steps_an_epoch is None:
-            # Data without a length: it is known after the first epoch.
-            self._steps_an_epoch = self._step
         self._correct()
         if logs is not None:
             logs["expected_bytes"] = self._cost
@@ -115,7 +111,6 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             self._take_down(self._waiting.pop(0))
 
     def _next_target(self) -> float:
-        assert self._steps_an_epoch is not None
         epochs = self._epoch + self._step / self._steps_an_epoch
         way = min(1.0, epochs / self.params["epochs"] / ARRIVAL)
         last = min(self._first, *self._limits)

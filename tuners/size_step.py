@@ -116,26 +116,14 @@ def _train(stage: Stage, settings: Mapping[str, Any]) -> float:
     if batches is None and share == 1:
         stage.fit_once([], None)
         return 1.0
-    whole = _batches_of_a_training(stage)
+    whole = stage.batches_of_a_training()
     if batches is None:
-        batches = max(1, round(share * whole))
+        batches = max(1, int(share * whole + 1e-9))
     if batches == 0:
         return 0.0
     stop = _StopAfter(batches)
     stage.fit_briefly([stop])
-    return stop.seen / whole
-
-
-def _batches_of_a_training(stage: Stage) -> int:
-    options = stage.data.options
-    epochs = options.get("epochs", 1) - options.get("initial_epoch", 0)
-    steps = options.get("steps_per_epoch")
-    data = {**stage.data.inspected, "steps_per_epoch": steps}
-    iterator, number = read_batches(data)
-    if number is None:
-        # A data set that does not know its length.
-        number = sum(1 for _ in iterator)
-    return max(1, int(number) * int(epochs))
+    return float(stop.seen / whole)
 
 
 class _StopAfter(keras.callbacks.Callback):  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,9 +17,11 @@ from keras_eds.methods import Proposal
 from keras_eds.methods.principal import second_moment
 from keras_eds.serving import quantize_tables
 from keras_eds.surgery import keras_private, keras_training
+from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.count import count_ids
 from keras_eds.surgery.measure import measure
 from keras_eds.surgery.sites import sites_named
+from keras_eds.tuners.best_epoch import BestEpoch
 from keras_eds.tuners.fit_data import FitData, callback_list
 from keras_eds.tuners.scores import evaluate
 from keras_eds.tuners.trial_files import TrialFiles
@@ -166,25 +169,33 @@ class Stage:
             return batches
         return max(1, min(MOST_BATCHES, -(-int(steps) // EPOCH_SHARE)))
 
+    def batches_of_an_epoch(self) -> int:
+        """How many batches `fit` takes from the data in an epoch, at least 1."""
+        steps = self.data.options.get("steps_per_epoch")
+        iterator, number = read_batches(
+            {**self.data.inspected, "steps_per_epoch": steps}
+        )
+        if number is None:
+            # A data set that does not know its length.
+            number = sum(1 for _ in iterator)
+        return max(1, int(number))
+
+    def batches_of_a_training(self) -> int:
+        """How many batches `fit` takes from the data in all, at least 1."""
+        options = self.data.options
+        epochs = options.get("epochs", 1) - options.get("initial_epoch", 0)
+        return max(1, self.batches_of_an_epoch() * int(epochs))
+
     def _train(self, best: float | None) -> None:
         """Trains with the user's arguments and goes back to the best epoch."""
-        path = self.files.folder / "best_epoch.weights.h5"
-        path.unlink(missing_ok=True)
-        checkpoint = _BestEpoch(
-            str(path),
-            monitor=self.objective.name,
-            mode=self.objective.direction,
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=best,
-        )
+        path = self.files.best_epoch
         theirs = callback_list(self.data.options.get("callbacks"))
+        goes_on = any(_has_backup(callback) for callback in theirs)
+        checkpoint = BestEpoch(path, self.objective, best, goes_on)
         if keras_training.averages_weights(self.model.optimizer):
             theirs = _with_averages(theirs)
         self._fit([*theirs, keras.callbacks.TerminateOnNaN(), checkpoint])
-        if path.exists():
-            self.model.load_weights(path)
-            path.unlink()
+        checkpoint.restore(self.model)
 
     def fit_once(
         self, first: list[keras.callbacks.Callback], epochs: int | None
@@ -229,12 +240,11 @@ def _with_averages(
     return [*first, keras.callbacks.SwapEMAWeights(swap_on_epoch=True), *others]
 
 
-class _BestEpoch(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
-    """Skips epochs without validation instead of warning about them."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.monitor in (logs or {}):
-            super().on_epoch_end(epoch, logs)
+def _has_backup(callback: keras.callbacks.Callback) -> bool:
+    """Whether training goes on from where it was stopped."""
+    if not isinstance(callback, keras.callbacks.BackupAndRestore):
+        return False
+    return any(Path(callback.backup_dir).glob("*.weights.h5"))
 
 
 def _check_finite(history: keras.callbacks.History) -> None:

@@ -36,6 +36,7 @@ class TrialFiles:
         self.outcome = self.folder / "outcome.json"
         self.failure = self.folder / "failure.txt"
         self.before = self.folder / "before.weights.h5"
+        self.best_epoch = self.folder / "best_epoch.weights.h5"
         self.checkpoint = self.folder / "checkpoint.weights.h5"
         self.model = self.folder / "model.keras"
         self.full_weights = self.folder.parent / "full.weights.h5"

@@ -110,8 +110,9 @@ def learned(bench: Bench, model: keras.Model) -> list[dict[str, float]]:
     counts = keras_eds.count_ids(model, {"x": bench.data.train[0]})
     options = {"size_penalty": 0.0, "seed": bench.seed, **AMTL().masks}
     budget = keras_eds.Budget.parse(BUDGET)
+    quarter = len(bench.data.train[1]) // bench.settings["batch_size"] // 4
     with masks_on(sites, counts, **options) as maskings:
-        schedule = SizeSchedule(maskings, [budget], lambda _: None)
+        schedule = SizeSchedule(maskings, [budget], lambda _: None, quarter)
         scores = Scores(bench.data, maskings, schedule)
         train(bench, model, [schedule, scores])
     return scores.rows

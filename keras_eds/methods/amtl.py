@@ -162,7 +162,8 @@ class AMTL(SingleShot):
         odds = [learned[field.name].log_odds(moment) for field in state.fields]
         groups = [learned[field.name].group_of_id for field in state.fields]
         if draw == 0:
-            wishes = _wishes(odds, groups, self.min_size)
+            least = [min(self.min_size, field.output_dim) for field in state.fields]
+            wishes = _wishes(odds, groups, least)
             return scaled_rows(state.fields, wishes, budget, self.min_size)
         often = [
             learned[field.name].counts * np.bincount(of_id, minlength=len(o))
@@ -180,7 +181,8 @@ class AMTL(SingleShot):
         gains = []
         for field, o, n in zip(fields, odds, often, strict=True):
             weights = n / n.sum() if n.any() else np.full(len(n), 1 / len(n))
-            size = self.min_size + weights @ _chances(o).sum(axis=1)
+            least = min(self.min_size, field.output_dim)
+            size = least + weights @ _chances(o).sum(axis=1)
             # Highest quotients, as seats are dealt out to parties: widths come out
             # in proportion to the sizes, whatever they cost.
             cost = field.input_dim + field.output_dim
@@ -192,9 +194,12 @@ class AMTL(SingleShot):
         return DimensionPlan.of_sizes(fields, named)
 
 
-def _wishes(odds: list[np.ndarray], groups: list[np.ndarray], min_size: int) -> Wishes:
+def _wishes(
+    odds: list[np.ndarray], groups: list[np.ndarray], least: Sequence[int]
+) -> Wishes:
     def wishes(x: float) -> list[np.ndarray]:
-        sizes = [min_size + _chances(o + x).sum(axis=1) for o in odds]
+        pairs = zip(least, odds, strict=True)
+        sizes = [size + _chances(o + x).sum(axis=1) for size, o in pairs]
         return [s[of_id] for s, of_id in zip(sizes, groups, strict=True)]
 
     return wishes

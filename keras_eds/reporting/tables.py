@@ -182,9 +182,11 @@ def _result_row(result: StageResult, best: bool) -> _Row:
     scores = [_score(result.score_before), _score(result.score)]
     full = result.full_score
     if result.stage in ("pretrain", "probe"):
-        # Only the full-size model has been trained so far.
+        # Only the full-size model has been trained so far, or none where ids are
+        # counted before.
         scores = ["-", "-"]
-        full = result.score if full is None else full
+        if result.stage == "pretrain":
+            full = result.score
     sizes = ["-", "-", "-"]
     if plan is not None:
         size = format_bytes(plan.num_bytes())

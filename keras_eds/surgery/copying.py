@@ -103,6 +103,24 @@ def compile_result(source: keras.Model, target: keras.Model) -> None:
             target.optimizer.build(target.trainable_variables)
 
 
+def check_renewable(model: keras.Model) -> None:
+    """Refuses a model whose optimizer, losses or metrics cannot be made anew.
+
+    Raises:
+        FieldError: If one cannot, most likely for want of a `get_config`.
+    """
+    for name, value in (keras_training.compile_arguments(model) or {}).items():
+        try:
+            renewed(value)
+        except Exception as error:
+            raise FieldError(
+                f"`model` must be compiled with `{name}` that can be made anew for "
+                f"every stage. Received: {value!r}, whose copy raised "
+                f"{type(error).__name__}: {error}. Give its class a complete "
+                "`get_config`."
+            ) from error
+
+
 def renewed(value: Any) -> Any:
     """A copy without state of optimizers and metrics; anything else as it is."""
     if isinstance(value, dict):

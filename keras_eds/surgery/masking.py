@@ -81,15 +81,17 @@ def masks_on(
     Args:
         sites: The tables.
         counts: How often each id occurs, by the table's name.
-        **options: Those of `TwinMasks`. A seed is raised by one a table.
+        **options: Those of `TwinMasks`. A seed is raised by one a table; the least
+            size of a table is at most its width.
     """
-    seed = options.pop("seed", None)
+    seed, least = options.pop("seed", None), options.pop("min_size", 1)
     with ExitStack() as stack:
         maskings = []
         for place, site in enumerate(sites):
             masks = TwinMasks(
                 site.field.input_dim,
                 site.field.output_dim,
+                min_size=min(least, site.field.output_dim),
                 mask_zero=site.layer.mask_zero,
                 seed=None if seed is None else seed + place,
                 dtype="float32",
