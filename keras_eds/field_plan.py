@@ -102,6 +102,9 @@ class FieldPlan:
                 f"Received: columns={kept} for field {field.name!r}. Drop the others."
             )
         selection = np.eye(field.output_dim, dtype="float32")[:, list(kept)]
+        if len(kept) == field.output_dim:
+            # Nothing is cut that a constant could stand for.
+            constant = None
         if constant is not None:
             constant = np.array(constant, dtype="float32")
             constant[list(kept)] = 0.0

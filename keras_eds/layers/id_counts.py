@@ -46,7 +46,9 @@ def _batches(data: Any) -> Iterator[Any]:
     elif hasattr(data, "to_numpy"):
         # A Series of pandas, which is iterated id by id.
         yield data.to_numpy()
-    elif isinstance(data, list | tuple) and all(np.ndim(id) == 0 for id in data):
+    elif isinstance(data, list | tuple) and all(
+        isinstance(id, int | np.number) for id in data
+    ):
         yield np.asarray(data)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
         yield from (_first(batch) for batch in data)
