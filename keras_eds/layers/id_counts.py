@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from keras_eds.arrays import without_gaps
+
 
 def count_ids(data: Any, input_dim: int) -> npt.NDArray[np.int64]:
     """How often each id occurs in all of the data.
@@ -65,9 +67,7 @@ def _first(batch: Any) -> Any:
 
 
 def _as_ids(batch: Any, input_dim: int) -> npt.NDArray[np.int64]:
-    # What stands between the values of ragged and sparse tensors is no id.
-    while type(batch).__name__ in ("RaggedTensor", "SparseTensor"):
-        batch = batch.values
+    batch = without_gaps(batch)
     ids = ops.convert_to_numpy(batch) if ops.is_tensor(batch) else np.asarray(batch)
     if ids.dtype.kind not in "iuf":
         raise ValueError(

@@ -10,7 +10,11 @@ import numpy as np
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 
+from keras_eds.arrays import is_gappy
 from keras_eds.errors import FieldError
+
+# Of arrays cut in large batches: what an example holds times so many takes memory.
+BATCH_VALUES = 1 << 18
 
 
 def read_batches(data: dict[str, Any]) -> tuple[Iterator[Any], int | None]:
@@ -62,15 +66,7 @@ def refuse_gaps(name: str, inputs: Any) -> None:
         )
 
 
-def examples_within(leaves: Sequence[np.ndarray], values: int) -> int:
-    """How many examples of these arrays have so many values together, at least 1."""
+def examples_in_a_batch(leaves: Sequence[np.ndarray]) -> int:
+    """How many examples of these arrays hold `BATCH_VALUES` together, at least 1."""
     long = sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
-    return max(1, values // max(1, long))
-
-
-def is_gappy(tensor: Any) -> bool:
-    """Whether it is a sparse or ragged tensor of TensorFlow, or stands for some."""
-    return type(tensor).__name__.removesuffix("Spec") in (
-        "SparseTensor",
-        "RaggedTensor",
-    )
+    return max(1, BATCH_VALUES // max(1, long))

@@ -11,17 +11,18 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_eds.arrays import without_gaps
 from keras_eds.errors import DataError
 from keras_eds.field import Field
 from keras_eds.surgery import keras_private
-from keras_eds.surgery.batches import examples_within, is_gappy, read_batches
+from keras_eds.surgery.batches import examples_in_a_batch, read_batches
 from keras_eds.surgery.sites import Filters, Site, find_sites
 from keras_eds.surgery.told_ids import told_ids
 
 # Arrays are cut in large batches: a pass costs by the batch. Smaller ones, but the
 # user's at least, where examples are long, or models are run to their end: both
 # take memory.
-BATCH_SIZE, BATCH_VALUES, WHOLE_BATCH_SIZE = 65536, 1 << 18, 1024
+BATCH_SIZE, WHOLE_BATCH_SIZE = 65536, 1024
 
 
 def count_ids(
@@ -112,10 +113,8 @@ class _Counter:
             keras_private.restore_call(layer, own_call)
 
     def _add(self, inputs: Any) -> None:
-        values = inputs
-        while is_gappy(values):
-            values = values.values
-        self._add_ids(ops.convert_to_numpy(values).astype(np.int64))
+        ids = ops.convert_to_numpy(without_gaps(inputs))
+        self._add_ids(ids.astype(np.int64))
 
     def _add_ids(self, ids: np.ndarray) -> None:
         ids = ids.ravel()
@@ -144,7 +143,7 @@ def _inputs(data: Mapping[str, Any], once: bool) -> Iterator[Any]:
     leaves = keras.tree.flatten(data.get("x"))
     if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
         given = data.get("batch_size") or 32
-        most = examples_within(leaves, BATCH_VALUES) if once else 0
+        most = examples_in_a_batch(leaves) if once else 0
         data["batch_size"] = max(given, min(most, BATCH_SIZE), WHOLE_BATCH_SIZE)
         data.pop("steps_per_epoch", None)
     batches, number = read_batches(data)

@@ -13,14 +13,14 @@ from keras import ops
 from keras_eds.errors import DataError, FieldError, StageError
 from keras_eds.measurements import Measurements
 from keras_eds.surgery import keras_private, keras_training
-from keras_eds.surgery.batches import examples_within, read_batches
+from keras_eds.surgery.batches import examples_in_a_batch, read_batches
 from keras_eds.surgery.gate import SaliencyRecorder, gates_on
 from keras_eds.surgery.sites import Filters, Site, find_sites
 
 # Moments of a few thousand vectors are as good as those of an epoch. A pass
 # costs by the batch, hardly by the example: arrays are cut in one large batch, in
 # several where examples are long, which takes memory.
-ENOUGH_EXAMPLES, BATCH_VALUES = 4096, 1 << 18
+ENOUGH_EXAMPLES = 4096
 EPOCH_SHARE = 50
 BATCHES_OF_UNKNOWN_SIZE = 16
 
@@ -114,7 +114,7 @@ def _schedule(
         wanted = min(ENOUGH_EXAMPLES, len(leaves[0]) // EPOCH_SHARE)
         size = max(
             data.get("batch_size") or 32,
-            min(wanted, examples_within(leaves, BATCH_VALUES)),
+            min(wanted, examples_in_a_batch(leaves)),
         )
         data["batch_size"] = size
         return data, max(1, wanted // size)

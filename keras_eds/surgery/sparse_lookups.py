@@ -8,12 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_eds.arrays import is_gappy
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
 from keras_eds.layers.combining import reduce_rows, scale_of
 from keras_eds.optimizers import LazyAdagrad, LazyAdam
 from keras_eds.surgery import keras_private, keras_training
-from keras_eds.surgery.batches import is_gappy
 from keras_eds.surgery.sites import all_sites, is_reducing
 
 _LAZY = {"Adam": LazyAdam, "Adagrad": LazyAdagrad}
