@@ -91,8 +91,9 @@ def learn(
     counts = stage.counts(names.values())
     with masks_on(chosen, counts, size_penalty=0.0, **options) as maskings:
         learning = Learning(model, dict(zip(names, maskings, strict=True)), stage.files)
-        steps = stage.batches_of_an_epoch()
-        schedule = SizeSchedule(maskings, budgets, learning.take_down, steps)
+        schedule = SizeSchedule(
+            maskings, budgets, learning.take_down, stage.batches_of_an_epoch
+        )
         with strategy_scope(model), _new_optimizer(model):
             stage.fit_once([schedule], epochs)
         after = stage.score()

@@ -49,7 +49,7 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         maskings: The masks, with a penalty of their own each.
         budgets: What to come down to.
         take_down: Called with a budget's place, once for each.
-        steps_an_epoch: How many batches an epoch has.
+        count_steps: Called where `fit` does not know how many batches an epoch has.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         maskings: Sequence[Masking],
         budgets: Sequence[Budget],
         take_down: Callable[[int], None],
-        steps_an_epoch: int,
+        count_steps: Callable[[], int],
     ) -> None:
         super().__init__()
         self._maskings = maskings
@@ -69,9 +69,11 @@ class SizeSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self._waiting = sorted(range(len(budgets)), key=lambda i: -self._limits[i])
         self._penalty = FIRST_PENALTY
         self._step = self._epoch = 0
-        self._steps_an_epoch = steps_an_epoch
+        self._count_steps = count_steps
+        self._steps_an_epoch = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._steps_an_epoch = self.params.get("steps") or self._count_steps()
         self._first = self._target = self._cost = self._price.read()
         self._set_penalties()
 

@@ -26,7 +26,8 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from ctr_budgets import SETTINGS, Bench
+from ctr_budgets import Bench
+from ctr_setup import SETTINGS
 from sklearn.metrics import roc_auc_score
 
 import keras_eds
@@ -112,7 +113,7 @@ def learned(bench: Bench, model: keras.Model) -> list[dict[str, float]]:
     budget = keras_eds.Budget.parse(BUDGET)
     quarter = len(bench.data.train[1]) // bench.settings["batch_size"] // 4
     with masks_on(sites, counts, **options) as maskings:
-        schedule = SizeSchedule(maskings, [budget], lambda _: None, quarter)
+        schedule = SizeSchedule(maskings, [budget], lambda _: None, lambda: quarter)
         scores = Scores(bench.data, maskings, schedule)
         train(bench, model, [schedule, scores])
     return scores.rows
