@@ -32,12 +32,12 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+from ctr_setup import MODELS, SETTINGS
 from ctr_tables import write_tables
 from sklearn.metrics import log_loss, roc_auc_score
 
 import keras_eds
 from keras_eds import Budget, RowPlan
-from keras_eds.datasets import load_criteo, load_movielens_1m
 from keras_eds.methods import (
     AMTL,
     MDE,
@@ -48,7 +48,6 @@ from keras_eds.methods import (
     RandomSizes,
     Uniform,
 )
-from keras_eds.models import FM, DeepFM, TwoTower, WideDeep
 from keras_eds.optimizers import LazyAdam
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,34 +72,6 @@ SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "MDE by popularity": (MDE, BUDGETS),
     "equal, int8": (Uniform, INT8_BUDGETS),
     "principal rows, int8": (PrincipalRows, INT8_BUDGETS),
-}
-ITEM_FIELDS = ("movie", "year", "genres")
-
-
-def two_tower(fields: Sequence[Any], embedding_dim: int, **options: Any) -> Any:
-    """Users on one side, movies on the other; tables as wide as the others' are."""
-    sides = [[f for f in fields if (f.name in ITEM_FIELDS) == x] for x in (0, 1)]
-    return TwoTower(*sides, embedding_dim=embedding_dim + 1, **options)
-
-
-MODELS = {"DeepFM": DeepFM, "FM": FM, "WideDeep": WideDeep, "TwoTower": two_tower}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "movielens": {
-        "load": load_movielens_1m,
-        "width": 32,
-        "batch_size": 4096,
-        "learning_rate": 2e-3,
-        "l2": 0.0,
-        "dropout": 0.2,
-    },
-    "criteo": {
-        "load": load_criteo,
-        "width": 16,
-        "batch_size": 512,
-        "learning_rate": 1e-3,
-        "l2": 0.02,
-        "dropout": 0.3,
-    },
 }
 
 

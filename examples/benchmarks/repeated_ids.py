@@ -30,7 +30,8 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from ctr_budgets import SETTINGS, Bench
+from ctr_budgets import Bench
+from ctr_setup import SETTINGS
 from sklearn.metrics import log_loss, roc_auc_score
 
 from keras_eds.optimizers import LazyAdam
