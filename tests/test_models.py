@@ -36,6 +36,7 @@ MODULES = [
     "looked_up_l2",
     "masked_mean",
     "split_first_order",
+    "unit_vector",
     "wide_deep",
 ]
 

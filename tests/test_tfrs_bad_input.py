@@ -87,6 +87,13 @@ def test_an_optimizer_that_keras_3_has_not():
         keras_eds.EDSSearch(model, 0.1)
 
 
+def test_its_tables_are_not_quantized(tmp_path):
+    with pytest.raises(ValueError, match="`quantize` must be None for a TFRS model"):
+        keras_eds.EDSSearch(
+            compiled(RatingsModel()), 0.4, directory=tmp_path, quantize="int8"
+        )
+
+
 def searching(tmp_path, data, **options):
     found = keras_eds.EDSSearch(compiled(RatingsModel()), 0.4, directory=tmp_path)
     found.search(data, validation_data=ratings(seed=1), verbose=0, **options)

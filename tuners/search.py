@@ -70,8 +70,9 @@ class EDSSearch(SearchResults):
         quantize: `"int8"`: budgets count one byte a value, as `quantize_tables` stores
             the tables, and the models that come back are quantized, for inference;
             they are trained before. Scores are those of quantized models. A budget
-            then has room for nearly four times as many values. Defaults to `None`:
-            values stay as they are.
+            then has room for nearly four times as many values. Plans are priced so,
+            too: their model is `quantize_tables(apply_plan(model, plan))`. Defaults
+            to `None`: values stay as they are.
 
     Raises:
         FieldError: If the model is not compiled or has no table to search.

@@ -94,8 +94,8 @@ class MaskedTwinEmbedding(LookupLayer):
         embeddings_initializer: Initializer of the table. Defaults to `"uniform"`.
         embeddings_regularizer: Regularizer of the table. Defaults to `None`.
         embeddings_constraint: Constraint on the table. Defaults to `None`.
-        mask_zero: Whether id 0 is padding to be masked, as in
-            `keras.layers.Embedding`. Defaults to `False`.
+        mask_zero: Whether id 0 is padding: masked as in `keras.layers.Embedding`,
+            with a combiner left out. Defaults to `False`.
         weights: A trained table of shape `(input_dim, output_dim)` to start from,
             or a list of that one. Defaults to `None`.
         combiner: `"mean"`, `"sum"` or `"sqrtn"`: reduces the last axis of

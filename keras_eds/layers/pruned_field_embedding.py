@@ -36,8 +36,8 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
             `"glorot_uniform"`.
         embeddings_regularizer: Regularizer of the table. Defaults to `None`.
         embeddings_constraint: Constraint on the table. Defaults to `None`.
-        mask_zero: Whether id 0 is padding to be masked, as in
-            `keras.layers.Embedding`. Defaults to `False`.
+        mask_zero: Whether id 0 is padding: masked as in `keras.layers.Embedding`,
+            with a combiner left out. Defaults to `False`.
         combiner: `"mean"`, `"sum"` or `"sqrtn"`: reduces the last axis of
             inputs of rank 2 and more, as in `keras_rs.layers.EmbedReduce`.
             Defaults to `None`: no reduction.

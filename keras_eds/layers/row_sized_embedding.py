@@ -65,8 +65,8 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         projection_initializer: Initializer of the projection. Defaults to
             `"identity"`: at first the output is that without a projection.
         embeddings_regularizer: Regularizer of each table. Defaults to `None`.
-        mask_zero: Whether id 0 is padding to be masked, as in
-            `keras.layers.Embedding`. Defaults to `False`.
+        mask_zero: Whether id 0 is padding: masked as in `keras.layers.Embedding`,
+            with a combiner left out. Defaults to `False`.
         combiner: `"mean"`, `"sum"` or `"sqrtn"`: reduces the last axis of
             inputs of rank 2 and more, as in `keras_rs.layers.EmbedReduce`.
             Defaults to `None`: no reduction.

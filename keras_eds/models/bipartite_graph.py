@@ -118,8 +118,8 @@ class BipartiteGraph(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         # Half precision stands still when a small number is added to a large one.
-        # On TensorFlow `convert_to_tensor` leaves a Keras variable as it is.
         values = widened(inputs)
+        # On TensorFlow `convert_to_tensor` leaves a Keras variable as it is.
         sums = _symmetric_product(
             values,
             ops.cast(self.neighbours, "int32"),

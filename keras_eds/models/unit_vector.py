@@ -40,8 +40,9 @@ class UnitVector(keras.layers.Layer):
 
     Example:
 
-    >>> UnitVector()(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()  # doctest: +SKIP
-    [[0.6, 0.8], [0.0, 0.0]]
+    >>> units = UnitVector()(ops.convert_to_tensor([[3.0, 4.0], [0.0, 0.0]]))
+    >>> ops.convert_to_numpy(units).round(1).astype(str).tolist()
+    [['0.6', '0.8'], ['0.0', '0.0']]
     """
 
     def call(self, inputs: Any) -> Any:
