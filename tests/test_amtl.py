@@ -233,6 +233,23 @@ def test_plans_follow_what_was_learned():
     )
 
 
+@pytest.mark.parametrize("sure", [30.0, 70.0, 3000.0])
+@pytest.mark.parametrize("wanted", [0, WIDTH])
+def test_plans_fit_however_sure_masks_are(sure, wanted):
+    """All ids alike: what fits is one size for all, the largest that does."""
+    field, budget = keras_eds.Field("user", 1000, WIDTH), keras_eds.Budget.parse(0.3)
+    logits = np.zeros((1, 2, WIDTH + 1), "float32")
+    logits[..., wanted] = sure
+    sizes = FieldSizes(np.zeros(1000, int), logits, np.array([5.0, 0.0]))
+    method = AMTL()
+    state = method.start([field], [budget], 0, True)
+    learned = Outcome(0.5, learned=LearnedSizes({"user": sizes}))
+    state = method.observe(state, method.propose(state), learned)
+    plan = method.plan(state, budget)
+    assert plan.fits(budget)
+    assert plan.sizes() == {"user": int(0.3 * WIDTH)}
+
+
 def test_bad_input(tmp_path):
     fields = keras_eds.find_fields(build())
     with pytest.raises(BudgetError, match="`budget` must be at least"):

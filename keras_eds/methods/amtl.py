@@ -10,6 +10,7 @@ import numpy as np
 from keras_eds.budget import Budget
 from keras_eds.errors import StageError
 from keras_eds.field import Field
+from keras_eds.layers.masked_twin_checks import check_hidden_units
 from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.methods.allocation import allocate
@@ -22,6 +23,10 @@ from keras_eds.methods.single_shot import (
     check_count,
 )
 from keras_eds.plan import DimensionPlan
+
+# Odds of sizes that an id can never have are beyond the first number; chances are
+# sure to all digits at odds beyond the second.
+_NEVER, _SURE = 1e29, 40.0
 
 
 class AMTL(SingleShot):
@@ -116,7 +121,7 @@ class AMTL(SingleShot):
         self.twins = twins
         self.alpha_from = alpha_from
         self.min_size = min_size
-        self.hidden_units = tuple(hidden_units)
+        self.hidden_units = check_hidden_units(hidden_units)
         self.temperature = temperature
         self.retrain_from = retrain_from
         self.compare = compare
@@ -153,7 +158,6 @@ class AMTL(SingleShot):
             "warm_start": self.retrain_from,
             "alignment": "plan" if self.retrain_from == "learned" else "random",
             "moment": _moment(state, budget),
-            "draw": draw,
         }
         return Proposal("retrain", self.plan(state, budget, draw), budget, settings)
 
@@ -197,9 +201,13 @@ class AMTL(SingleShot):
 def _wishes(
     odds: list[np.ndarray], groups: list[np.ndarray], least: Sequence[int]
 ) -> Wishes:
+    # Masks that are sure of themselves have odds that no x from -60 to 60 would turn.
+    reach = max(float(np.abs(o[np.abs(o) < _NEVER]).max(initial=0)) for o in odds)
+    scale = max(1.0, (reach + _SURE) / 60)
+
     def wishes(x: float) -> list[np.ndarray]:
         pairs = zip(least, odds, strict=True)
-        sizes = [size + _chances(o + x).sum(axis=1) for size, o in pairs]
+        sizes = [size + _chances(o + scale * x).sum(axis=1) for size, o in pairs]
         return [s[of_id] for s, of_id in zip(sizes, groups, strict=True)]
 
     return wishes
