@@ -25,7 +25,7 @@ from keras_eds.errors import BudgetError, DataError, ProjectError, StageError
 from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
-from keras_eds.methods import CIESS, Outcome
+from keras_eds.methods import CIESS, Outcome, SampledRows
 from keras_eds.methods.ciess.noise import GaussianNoise
 from keras_eds.methods.tried_sizes import sizes_in
 from keras_eds.surgery.fixed_masks import sizes_on
@@ -463,6 +463,39 @@ def test_the_price_follows_what_agents_ask_for():
     fixed = ciess(penalty=0.3)._new_course(state, quality(99))
     fixed.observe(fixed.propose(), quality(1))
     assert fixed.figures[-1]["penalty"] == 0.3
+
+
+def without(qualities, *names):
+    """Qualities in which no id of some fields was measured."""
+    nothing = {n: IdQuality(q.score * 0, q.examples * 0) for n, q in qualities.items()}
+    return Qualities({n: nothing[n] if n in names else q for n, q in qualities.items()})
+
+
+@pytest.mark.parametrize("method", [ciess(iterations=6), SampledRows(6, top=1)])
+def test_a_field_of_which_nothing_is_measured_stands_aside(method):
+    """As days are where validation is on later ones."""
+    state = method.start(FIELDS, BUDGETS, 5, True)
+    while (proposal := method.propose(state)) is not None:
+        outcome = outcome_of(proposal, len(state.finished))
+        known = without(outcome.qualities, "day")
+        state = method.observe(state, proposal, replace(outcome, qualities=known))
+    assert state.done("retrain")
+    if isinstance(method, CIESS):
+        days = [sizes_in(p.plan)[1][COUNTS["day"] > 0] for p, _ in state.done("step")]
+        assert all(np.ptp(sizes) <= 1 for sizes in days)
+        penalties = [figures["penalty"] for figures in method.figures(state)]
+        assert len(set(penalties)) > 3
+
+
+@pytest.mark.parametrize("method", [ciess(), SampledRows(4, top=1)])
+def test_where_nothing_is_measured_nothing_can_be_judged(method):
+    state = method.start(FIELDS, BUDGETS, 5, True)
+    probe = method.propose(state)
+    outcome = outcome_of(probe, 0)
+    known = without(outcome.qualities, *COUNTS)
+    state = method.observe(state, probe, replace(outcome, qualities=known))
+    with pytest.raises(DataError, match="`validation_data` must carry ids that come"):
+        method.propose(state)
 
 
 def test_cost_of_a_search():

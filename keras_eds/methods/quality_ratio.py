@@ -53,9 +53,22 @@ def mean_ratio(
     for name, found in qualities.items():
         examples = np.minimum(found.examples, full[name].examples)
         known = examples * counts[name] > 0
+        if not known.any():
+            continue
         ratios.append(quality_of(found.score[known], full[name].score[known]))
         weights.append(examples[known])
-    joined = np.concatenate(ratios)
-    if not joined.size:
-        return 1.0
-    return float(np.average(joined, weights=np.concatenate(weights)))
+    return float(np.average(np.concatenate(ratios), weights=np.concatenate(weights)))
+
+
+def check_measured(full: Qualities, counts: Mapping[str, np.ndarray]) -> None:
+    """Refuses qualities of no id that comes in training.
+
+    Raises:
+        DataError: If there is none in any field.
+    """
+    if not any((found.examples * counts[n] > 0).any() for n, found in full.items()):
+        raise DataError(
+            "`validation_data` must carry ids that come in training. Received: none, "
+            f"in any of {sorted(full)}, so that no size can be judged. Validate on "
+            "examples of known ids, or take a method that measures none, as 'sseds'."
+        )

@@ -14,6 +14,7 @@ from keras_eds.id_quality import Qualities
 from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import Proposal, SearchState, Wait, WarmStart
 from keras_eds.methods.principal import principal_directions
+from keras_eds.methods.quality_ratio import check_measured
 from keras_eds.methods.scaled_rows import Wishes, scaled_rows
 from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
 from keras_eds.methods.sseds import measurements_of
@@ -225,7 +226,8 @@ class SizeSteps(SingleShot):
     def _followed(self, state: SearchState) -> Course:
         """The course up to the last finished step."""
         full = state.done("probe")[-1][1]
-        assert full is not None
+        assert full is not None and full.qualities is not None
+        check_measured(full.qualities, counts_of(state))
         start = (state.fields, state.budgets, state.seed)
         return self._follower.follow(
             start, full, finished_steps(state), lambda q: self._new_course(state, q)

@@ -30,7 +30,8 @@ class FieldAgent:
 
     Only ids of the training data have sizes to choose, not padding nor the others.
     An id without validation examples is given a size by the policy that the others
-    taught, and its state holds their mean quality.
+    taught, and its state holds their mean quality. In a field that has no other ids
+    all wish for the whole width: nothing can be learned of them.
 
     Args:
         field: The table.
@@ -64,6 +65,11 @@ class FieldAgent:
         self._seen = np.flatnonzero(np.asarray(counts) > 0)
         if field.output_dim <= low:
             self._seen = self._seen[:0]
+        self._unjudged = self._seen
+        if (full.examples[self._seen] > 0).any():
+            self._unjudged = self._seen[:0]
+        else:
+            self._seen = self._seen[:0]
         self._full = full
         self._relative = relative
         self._firsts: dict[Budget, float] = {}
@@ -96,6 +102,7 @@ class FieldAgent:
             explore: What the noise is multiplied by.
         """
         sizes = np.zeros(self.field.input_dim, np.int32)
+        sizes[self._unjudged] = self.field.output_dim
         if self._seen.size:
             sizes[self._seen] = self._agent.propose(self._now, explore)
         return sizes
