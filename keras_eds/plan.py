@@ -57,7 +57,18 @@ class DimensionPlan:
     def of_sizes(
         cls, fields: Iterable[Field], sizes: Mapping[str, int]
     ) -> DimensionPlan:
-        """Keeps the first `sizes[name]` columns of each field."""
+        """Keeps the first `sizes[name]` columns of each field.
+
+        Raises:
+            PlanError: If a field has no size.
+        """
+        fields = list(fields)
+        missing = [field.name for field in fields if field.name not in sizes]
+        if missing:
+            raise PlanError(
+                "`sizes` must hold the width of every field. Received: none of "
+                f"{missing}. Give those, too; 0 drops a field."
+            )
         return cls(tuple(FieldPlan.of_columns(f, range(sizes[f.name])) for f in fields))
 
     def __iter__(self) -> Iterator[TablePlan]:
@@ -80,6 +91,11 @@ class DimensionPlan:
 
     def __hash__(self) -> int:
         return hash(self.digest())
+
+    @property
+    def has_row_sizes(self) -> bool:
+        """Whether the ids of a field have sizes of their own."""
+        return any(isinstance(plan, RowPlan) for plan in self.fields)
 
     def sizes(self) -> dict[str, Any]:
         """The kept width of every field; an array where ids have their own."""

@@ -193,3 +193,48 @@ def test_the_picture_shows_the_mean_size_of_ids_as_popular(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(PlanError, match="size for every id"):
         plot_popularity(DimensionPlan((FieldPlan.full(field),)), {"user": counts})
+
+
+def test_the_picture_passes_over_ids_that_never_come(tmp_path):
+    plan = DimensionPlan(
+        tuple(RowPlan(Field(n, 4, 8), np.array([0, 2, 3, 7])) for n in ("user", "new"))
+    )
+    counts = {"user": np.array([0, 1, 2, 9]), "new": np.zeros(4)}
+    (line,) = plot_popularity(plan, counts).axes[0].get_lines()
+    assert line.get_label() == "user"
+    assert not plot_popularity(plan, {"new": np.zeros(4)}).axes[0].get_lines()
+    with pytest.raises(PlanError, match="`counts` must hold one number for every id"):
+        plot_popularity(plan, {"user": np.ones(3)})
+
+
+def test_a_plan_that_comes_twice_is_trained_once():
+    """Few ids, as often: no index pays, so both draws are widths of fields."""
+    field, method = Field("user", 12, 8), PrincipalRows()
+    budgets = [Budget(fraction=0.5), Budget(fraction=0.25)]
+    state = method.start([field], budgets, 0, True)
+    assert method.num_stages(state) == 5
+    outcome = Outcome(0.0, Measurements({"user": measurement(field, zipf=0.0)}))
+    state = method.observe(state, Proposal("probe"), outcome)
+    for budget in budgets:
+        assert method.plan(state, budget, 0) == method.plan(state, budget, 1)
+        proposal = method.propose(state)
+        assert (proposal.budget, proposal.settings["draw"]) == (budget, 0)
+        state = method.observe(state, proposal, Outcome(0.5))
+    assert method.propose(state) is None
+    assert method.num_stages(state) == 3
+
+
+def test_plans_that_differ_are_all_trained_also_side_by_side():
+    field, method = Field("user", 500, 8), PrincipalRows()
+    budgets = [Budget(fraction=0.5), Budget(fraction=0.25)]
+    state = method.start([field], budgets, 0, True)
+    outcome = Outcome(0.0, Measurements({"user": measurement(field)}))
+    state = method.observe(state, Proposal("probe"), outcome)
+    running = []
+    while (proposal := method.propose(state, running)) is not None:
+        running.append(proposal)
+    runs = [(proposal.budget, proposal.settings["draw"]) for proposal in running]
+    assert runs == [(budget, draw) for budget in budgets for draw in (0, 1)]
+    # The second budget's first one ends before all others.
+    state = method.observe(state, running.pop(2), Outcome(0.5))
+    assert method.propose(state, running) is None

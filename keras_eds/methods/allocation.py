@@ -53,9 +53,10 @@ def allocate(
         raise BudgetError(
             f"`budget` must be at least {limit - left} {budget.unit}, the least "
             f"possible for these {len(fields)} tables. Received: {budget.label}, which "
-            f"is {limit} {budget.unit}. Raise it, lower the floor, or drop to zero "
-            "vectors with fill='zero'."
-        )
+            f"is {limit} {budget.unit}. Raise it, "
+            + ("lower the floor, or drop to zero vectors with fill='zero'."
+               if constant else "or lower the least size.")
+        )  # fmt: skip
     heap: list[tuple[float, int, int]] = []
     for place, ladder in enumerate(ladders):
         _push(heap, place, ladder, left)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from keras_eds.budget import Budget
+from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.scaled_rows import Wishes, scaled_rows
@@ -85,7 +86,7 @@ class MDE(SingleShot):
         check_choice("by", by, ("popularity", "field"))
         check_choice("projection", projection, (True, False))
         check_count("floor", floor, 0)
-        if alpha is not None and not 0.0 < alpha <= 1.0:
+        if alpha is not None and not 0.0 < check_number("alpha", alpha, True) <= 1.0:
             raise ValueError(
                 "`alpha` must be None or a number above 0 and at most 1. "
                 f"Received: alpha={alpha!r}. Leave it out to have it solved."

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_eds.budget import Budget
 from keras_eds.field import Field
+from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.layers.row_blocks import choose_blocks
 from keras_eds.measurements import FieldMeasurement
 from keras_eds.methods.base import SearchState, WarmStart
@@ -93,11 +94,7 @@ class PrincipalRows(SingleShot):
         check_choice("data", data, ("train", "validation"))
         if batches is not None:
             check_count("batches", batches, 1)
-        if not 0.0 <= smoothing < float("inf"):
-            raise ValueError(
-                "`smoothing` must be at least 0. "
-                f"Received: smoothing={smoothing}. Give 0 for none."
-            )
+        check_number("smoothing", smoothing, above=False)
         probe = {"batches": batches, "data": data, "rows": True}
         super().__init__(pretrain, probe, warm_start, alignment, 1 + compare)
         self.compare = compare

@@ -194,7 +194,7 @@ def _solve(
         raise BudgetError(
             f"`budget` must be at least {least} {budget.unit}, the least possible for "
             f"these {len(tables)} tables. Received: {budget.label}, which is {limit} "
-            f"{budget.unit}. Raise it, or lower the floor."
+            f"{budget.unit}. Raise it, or lower the least size."
         )
     low = _LEAST
     while True:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from keras_eds.budget import Budget
 from keras_eds.methods.base import Method, Proposal, SearchState, Wait, WarmStart
+from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
 Pretrain = bool | Literal["auto"]
@@ -25,7 +27,8 @@ class SingleShot(Method):
             `"tables"`: trained tables, other layers drawn anew. `"initial"`: the
             values before training. `"fresh"`: everything drawn anew.
         alignment: `"plan"` or `"random"` start of the alignment projections.
-        draws: How many plans to try for each budget.
+        draws: How many plans to try for each budget. One that is the same as another
+            is not trained again.
     """
 
     def __init__(
@@ -57,15 +60,32 @@ class SingleShot(Method):
                 return proposal
             if finished[-1][1] is None:
                 return None
-        begun = len(state.done("retrain")) + len(pending)
-        if begun >= len(state.budgets) * self.draws:
-            return None
-        budget, draw = state.budgets[begun // self.draws], begun % self.draws
-        return self._retrain(state, budget, draw)
+        begun = [proposal for proposal, _ in state.done("retrain")] + list(pending)
+        for budget in state.budgets:
+            mine = [p.settings for p in begun if p.budget == budget]
+            draws = mine[0]["draws"] if mine else self._distinct_draws(state, budget)
+            taken = {settings["draw"] for settings in mine}
+            for draw in draws:
+                if draw not in taken:
+                    proposal = self._retrain(state, budget, draw)
+                    settings = {**proposal.settings, "draw": draw, "draws": draws}
+                    return replace(proposal, settings=settings)
+        return None
 
     def num_stages(self, state: SearchState) -> int:
-        retrainings = len(state.budgets) * self.draws
+        """How many stages a search has in all; at most, before a budget's first."""
+        number = {p.budget: len(p.settings["draws"]) for p, _ in state.done("retrain")}
+        retrainings = sum(number.get(budget, self.draws) for budget in state.budgets)
         return len(self._preparations(state)) + retrainings
+
+    def _distinct_draws(self, state: SearchState, budget: Budget) -> list[int]:
+        """The draws whose plan is not that of an earlier one."""
+        if self.draws == 1:
+            return [0]
+        first: dict[DimensionPlan, int] = {}
+        for draw in range(self.draws):
+            first.setdefault(self.plan(state, budget, draw), draw)
+        return list(first.values())
 
     def _preparations(self, state: SearchState) -> list[Proposal]:
         wanted = self.pretrain
@@ -85,7 +105,6 @@ class SingleShot(Method):
         settings = {
             "warm_start": self.warm_start,
             "alignment": self.alignment,
-            "draw": draw,
         }
         plan = self.plan(state, budget, draw)
         return Proposal("retrain", plan, budget, settings)
@@ -107,5 +126,5 @@ def check_count(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(
             f"`{name}` must be an integer of at least {least}. "
-            f"Received: {name}={value!r}. Give a larger number."
+            f"Received: {name}={value!r}. Give such a number, as int(...)."
         )

@@ -39,7 +39,7 @@ def plot_popularity(
 
     A line a field, through the means of ids that come about as often; the band
     holds the middle 80 % of them. Drawn are the fields whose ids have sizes of
-    their own, of more than six the six with most ids.
+    their own and come at all, of more than six the six with most ids.
 
     Args:
         plan: The plan.
@@ -48,7 +48,8 @@ def plot_popularity(
         path: Where to save a PNG. Defaults to nowhere.
 
     Raises:
-        PlanError: If no field of the plan has a size for every id.
+        PlanError: If no field of the plan has a size for every id, or `counts` are
+            not of its ids.
     """
     plans = [p for p in plan if isinstance(p, RowPlan) and p.name in counts]
     if not plans:
@@ -57,6 +58,13 @@ def plot_popularity(
             f"counts. Received: fields {[p.name for p in plan]} and counts of "
             f"{sorted(counts)}. Search with method='principal_rows'."
         )
+    for p in plans:
+        if np.shape(counts[p.name]) != p.sizes.shape:
+            raise PlanError(
+                "`counts` must hold one number for every id of a field. Received: "
+                f"{p.name} with {len(p.sizes)} ids and counts of shape "
+                f"{np.shape(counts[p.name])}. Take them from keras_eds.count_ids."
+            )
     sizes = {p.name: p.sizes for p in plans}
     return saved(popularity_figure(sizes, counts), path)
 
@@ -70,7 +78,8 @@ def popularity_figure(
         sizes: The size of each id, by field name.
         counts: How often each comes, likewise.
     """
-    largest = sorted(sizes, key=lambda name: -len(sizes[name]))[: len(_COLOURS)]
+    seen = [name for name in sizes if np.any(np.asarray(counts[name]) > 0)]
+    largest = sorted(seen, key=lambda name: -len(sizes[name]))[: len(_COLOURS)]
     figure, axes = canvas(7.2, 3.6)
     for name, colour in zip(largest, _COLOURS, strict=False):
         _draw(axes, name, sizes[name], np.asarray(counts[name]), colour)
@@ -80,7 +89,8 @@ def popularity_figure(
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FULL)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9, labelcolor=TEXT, loc="upper left")
+    if largest:
+        axes.legend(frameon=False, fontsize=9, labelcolor=TEXT, loc="upper left")
     titled(axes, "Size against popularity", "mean, and the middle 80 % of ids")
     return figure
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from keras_eds.budget import Budget
 from keras_eds.id_quality import Qualities
+from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.ciess import noise as noises
 from keras_eds.methods.ciess.agent import Agent
@@ -147,7 +148,7 @@ class CIESS(SizeSteps):
         self.updates = updates
         self.reward = reward
         self.relative = relative
-        if shift is not None and not 1.0 <= shift < float("inf"):
+        if shift is not None and check_number("shift", shift, above=True) < 1.0:
             raise ValueError(
                 "`shift` must be at least 1, or None. "
                 f"Received: shift={shift!r}. Give for instance 1.5."
