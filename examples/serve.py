@@ -73,13 +73,9 @@ def train(data: Any, arguments: argparse.Namespace) -> dict[str, keras.Model]:
         overwrite=True,
     )
     search.search(*data.train, epochs=1, **options)
-    found = list(
-        zip(search.get_best_models(10), search.get_best_plans(10), strict=True)
-    )
     models = {"full": full}
     for budget in search.budgets:
-        # The best first: of one width a field and of sizes for ids.
-        models[budget.label] = next(m for m, plan in found if plan.fits(budget))
+        [models[budget.label]] = search.get_best_models(budget=budget)
     for name, model in models.items():
         model.save(arguments.out / f"{name}.keras")
     return models

@@ -26,7 +26,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 from tfrs_movielens import Ratings, batches, load
-from tfrs_retrieval import BUDGETS, best_by_budget, tower
+from tfrs_retrieval import BUDGETS, tower
 
 import keras_eds
 from keras_eds.budget import format_bytes
@@ -103,9 +103,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     print("\nOn the test part:")
     print(row("full", full, sum(field.num_bytes for field in search.fields), test))
-    for label, trial in best_by_budget(search).items():
-        small = search.load_model(trial)
-        print(row(label, small, trial.hyperparameters.values["eds/bytes"], test))
+    for budget in search.budgets:
+        [small] = search.get_best_models(budget=budget)
+        [plan] = search.get_best_plans(budget=budget)
+        print(row(budget.label, small, plan.num_bytes(), test))
     small.save_weights(arguments.out / "small" / "weights")
 
 

@@ -120,23 +120,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\nHow often the movie is among the best, on the test part:")
     print(row("full", full, whole, test))
     small = full
-    for label, trial in best_by_budget(search).items():
-        small = search.load_model(trial)
-        print(row(label, small, trial.hyperparameters.values["eds/bytes"], test))
+    for budget in search.budgets:
+        [small] = search.get_best_models(budget=budget)
+        [plan] = search.get_best_plans(budget=budget)
+        print(row(budget.label, small, plan.num_bytes(), test))
     for name, model in (("full", full), ("small", small)):
         size = save_index(model, data, arguments.out / f"{name}_index")
         print(f"Index of the {name} model on disk: {format_bytes(size)}")
-
-
-def best_by_budget(search: keras_eds.EDSSearch) -> dict[str, Any]:
-    """The best trial of each budget, the largest first."""
-    trials = search.oracle.get_best_trials(100)
-    best: dict[str, Any] = {}
-    for trial in sorted(trials, key=lambda t: -t.hyperparameters.values["eds/bytes"]):
-        label = trial.hyperparameters.values["eds/budget"]
-        if label not in best or trial.score < best[label].score:
-            best[label] = trial
-    return best
 
 
 if __name__ == "__main__":

@@ -121,11 +121,9 @@ def run(data: Interactions, arguments: argparse.Namespace) -> keras_eds.EDSSearc
     full.save(arguments.out / "full.keras")
     fields = keras_eds.find_fields(full)
     report("full", full, sum(f.num_bytes for f in fields), data, arguments.length)
-    found = list(
-        zip(search.get_best_models(10), search.get_best_plans(10), strict=True)
-    )
     for budget in search.budgets:
-        model, plan = next(pair for pair in found if pair[1].fits(budget))
+        [model] = search.get_best_models(budget=budget)
+        [plan] = search.get_best_plans(budget=budget)
         size, name = plan.num_bytes(), budget.label
         before = keras_eds.apply_plan(full, plan)
         report(f"{name}, cut", before, size, data, arguments.length)

@@ -8,6 +8,7 @@ from search_setup import FIT, ITEMS, USERS, build, data, once, same, snapshot
 from search_setup import validation as val
 
 import keras_eds
+from keras_eds.errors import PlanError, StageError
 from keras_eds.tuners import EDSHyperModel, EDSOracle, SSEDSOracle
 
 X, Y = data()
@@ -94,3 +95,35 @@ def test_resumed_plain_tuner_repeats_nothing(tmp_path):
     assert len(again.oracle.trials) == 4
     score = again.get_best_models(1)[0].evaluate(*val(), verbose=0)[1]
     assert score == pytest.approx(again.oracle.get_best_trials(1)[0].score, abs=1e-6)
+
+
+@once
+def test_what_keeps_an_oracle_from_going_on_is_raised(tmp_path):
+    """A hypermodel that runs no stages measures nothing."""
+
+    class Own(keras_tuner.HyperModel):
+        def build(self, hp):
+            return build()
+
+    fields = keras_eds.find_fields(build())
+    oracle = SSEDSOracle(fields, 0.5, "val_auc", trained=True, seed=1)
+    found = keras_tuner.Tuner(hypermodel=Own(), oracle=oracle, directory=tmp_path)
+    with pytest.raises(StageError, match="measured saliency"):
+        found.search(X, Y, validation_data=val(), **FIT)
+    # KerasTuner's lock is free again.
+    with pytest.raises(StageError, match="measured saliency"):
+        found.oracle.create_trial("another")
+
+
+def test_a_plan_beyond_its_budget_is_never_trained():
+    class Greedy(keras_eds.methods.Uniform):
+        def plan(self, state, budget, draw=0):
+            return super().plan(state, keras_eds.Budget(fraction=0.9), draw)
+
+    fields = keras_eds.find_fields(build())
+    oracle = EDSOracle(fields, 0.5, Greedy(), "val_auc", trained=True, seed=1)
+    assert oracle.populate_space("0")["status"] == "STOPPED"
+    with pytest.raises(PlanError, match="A plan for 50% must fit it"):
+        raise oracle.error
+    with pytest.raises(PlanError, match="A plan for 50% must fit it"):
+        oracle.plan_for(0.5)

@@ -393,6 +393,7 @@ def test_hparams_have_a_row_for_every_budget(written):
         {
             "method": "sseds",
             "budget": budget,
+            "sizes": "fields",
             "bytes": plan.num_bytes(),
             "parameters": plan.num_parameters(),
         }

@@ -9,7 +9,7 @@ from keras import ops
 from search_setup import EAGER, FIT, search
 
 import keras_eds
-from keras_eds.errors import FieldError
+from keras_eds.errors import BudgetError, FieldError
 from keras_eds.layers import RowSizedEmbedding
 from keras_eds.methods import SSEDS, PrincipalRows
 from keras_eds.row_plan import RowPlan
@@ -101,7 +101,28 @@ def test_scores_decide_between_ids_and_fields(tmp_path):
     # Widths are those of the method for fields, measured the same way.
     sizes = SSEDS().plan(result.oracle.observe_ended(), fields.budget).sizes()
     assert all(abs(sizes[kept.name] - kept.kept_dim) <= 1 for kept in fields.plan)
-    assert result.plan_for(0.25) == rows.plan
+    assert result.plan_for(0.25) == best.plan
+
+
+def test_plans_for_other_budgets_are_of_the_kind_that_was_best(tmp_path):
+    """The scores are of wide tables at 40% and of ids at 20%, whatever they came to."""
+    result = found(tmp_path, budget=[0.4, 0.2], method="principal_rows")
+    for trial in result.oracle.get_best_trials(4):
+        by_row = result.oracle.files(trial.trial_id).plan
+        kind = keras_eds.DimensionPlan.load(by_row).has_row_sizes
+        label = trial.hyperparameters.values["eds/budget"]
+        trial.score = 0.9 if kind == (label == "20%") else 0.5
+    assert not result.plan_for(0.35).has_row_sizes
+    assert result.plan_for(0.22).has_row_sizes
+    for budget, by_row in ((0.4, False), ("20%", True)):
+        [plan] = result.get_best_plans(budget=budget)
+        assert plan.has_row_sizes == by_row
+        assert plan.fits(keras_eds.Budget.parse(budget))
+        [model] = result.get_best_models(budget=budget)
+        assert bool(packed(model)) == by_row
+    assert len(result.get_best_plans(9, budget=0.4)) == 2
+    with pytest.raises(BudgetError, match="one that was searched.*40%.*20%"):
+        result.get_best_models(budget=0.3)
 
 
 def test_pruned_is_masked_before_retraining(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ import keras_tuner
 
 from keras_eds import archive, methods
 from keras_eds.budget import Budget, parse_budgets
-from keras_eds.errors import ProjectError
+from keras_eds.errors import BudgetError, PlanError, ProjectError
 from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.learned_sizes import LearnedSizes
@@ -123,6 +125,8 @@ class EDSOracle(keras_tuner.Oracle):
             # Until all have ended: one that fails may be run again here.
             return {"status": "IDLE"}
         assert isinstance(proposal, Proposal)
+        if proposal.plan is not None and proposal.budget is not None:
+            _check_fits(proposal.plan, proposal.budget)
         values = proposal_values(proposal, self.files(trial_id))
         values["eds/seed"] = self.seed + len(self.trials)
         objective = [self.objective.name, self.objective.direction]
@@ -168,22 +172,67 @@ class EDSOracle(keras_tuner.Oracle):
         names = [field.name for field in self.fields]
         return dict(zip(names, values.values(), strict=True))
 
+    def create_trial(self, tuner_id: str) -> Any:
+        """The next trial; raises what kept the method from proposing one."""
+        trial = super().create_trial(tuner_id)
+        # Here KerasTuner holds no lock. A chief tells when its workers have ended.
+        if self.error is not None and "KERASTUNER_ORACLE_IP" not in os.environ:
+            raise self.error
+        return trial
+
     def plan_for(self, budget: Budget | float | str) -> DimensionPlan:
-        """The plan for any budget, from what was measured already."""
+        """The plan for any budget, from what was measured already.
+
+        Of several draws, such as sizes for ids and widths of fields, that which was
+        best at the budget searched that is nearest.
+        """
         parsed = Budget.parse(budget)
         self.method.start(self.fields, [parsed], self.seed, self.trained)
-        return self.method.plan(self.observe_ended(), parsed)
+        draw = self._best_draw(parsed)
+        return _check_fits(self.method.plan(self.observe_ended(), parsed, draw), parsed)
 
-    def get_best_trials(self, num_trials: int = 1) -> list[Any]:
+    def _best_draw(self, budget: Budget) -> int:
+        best = [
+            read_proposal(trial.hyperparameters)
+            for trial in self.get_best_trials(len(self.trials))
+        ]
+        if not best:
+            return 0
+        share = math.log(budget.share(self.fields))
+
+        def distance(proposal: Proposal) -> float:
+            assert proposal.budget is not None
+            return abs(math.log(proposal.budget.share(self.fields)) - share)
+
+        return int(str(min(best, key=distance).settings["draw"]))
+
+    def get_best_trials(
+        self, num_trials: int = 1, budget: Budget | float | str | None = None
+    ) -> list[Any]:
         """The best trials among those that trained a model within a budget.
 
         Best first; of equals, the smallest.
+
+        Args:
+            num_trials: How many at most.
+            budget: Only those for this one. Defaults to None: for any.
+
+        Raises:
+            BudgetError: If `budget` was not searched.
         """
+        labels = [known.label for known in self.budgets]
+        wanted = labels if budget is None else [Budget.parse(budget).label]
+        if not set(wanted) <= set(labels):
+            raise BudgetError(
+                f"`budget` must be one that was searched, of {labels}. Received: "
+                f"budget={budget!r}. Choose one of these, or search it."
+            )
         done = [
             trial
             for trial in self.trials.values()
             if trial.status == "COMPLETED"
             and trial.hyperparameters.values.get("eds/stage") == "retrain"
+            and trial.hyperparameters.values["eds/budget"] in wanted
             and trial.score is not None
         ]
         sign = -1 if self.objective.direction == "max" else 1
@@ -274,6 +323,17 @@ class EDSOracle(keras_tuner.Oracle):
                 f"{self.seed}. Received: seed={self._chosen_seed}. Choose another "
                 "project_name, or start anew with overwrite=True."
             )
+
+
+def _check_fits(plan: DimensionPlan, budget: Budget) -> DimensionPlan:
+    """Holds every method to the budget, whatever it plans."""
+    if not plan.fits(budget):
+        raise PlanError(
+            f"A plan for {budget.label} must fit it. Received: one of "
+            f"{plan.amount(budget)} {budget.unit}. This is an error of the method: "
+            "report it, and take another one."
+        )
+    return plan
 
 
 def check_seed(seed: object) -> None:

@@ -27,22 +27,39 @@ class SearchResults(BaseTuner):
     method: Method
     _eds_oracle: EDSOracle
 
-    def get_best_models(self, num_models: int = 1) -> list[keras.Model]:
-        """The best small models, best first, compiled and ready to use."""
-        trials = self._known().get_best_trials(num_models)
+    def get_best_models(
+        self, num_models: int = 1, budget: Budget | float | str | None = None
+    ) -> list[keras.Model]:
+        """The best small models, best first, compiled and ready to use.
+
+        Args:
+            num_models: How many at most.
+            budget: One of the budgets searched: only models for that one. Defaults
+                to None: the best of all.
+
+        Raises:
+            BudgetError: If `budget` was not searched.
+        """
+        trials = self._known().get_best_trials(num_models, budget)
         return [self.load_model(trial) for trial in trials]
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
         """The values of the best trials, best first."""
         return [t.hyperparameters for t in self._known().get_best_trials(num_trials)]
 
-    def get_best_plans(self, num_plans: int = 1) -> list[DimensionPlan]:
-        """The plans of the best models, best first."""
-        trials = self._known().get_best_trials(num_plans)
+    def get_best_plans(
+        self, num_plans: int = 1, budget: Budget | float | str | None = None
+    ) -> list[DimensionPlan]:
+        """The plans of the best models, best first; see `get_best_models`."""
+        trials = self._known().get_best_trials(num_plans, budget)
         return [DimensionPlan.load(self._files(t).plan) for t in trials]
 
     def plan_for(self, budget: Budget | float | str) -> DimensionPlan:
-        """The plan for any budget, from the saliency measured already."""
+        """The plan for any budget, from what was measured already.
+
+        Of sizes for ids and widths of fields, what was best at the budget searched
+        that is nearest.
+        """
         plan: DimensionPlan = self._known().plan_for(budget)
         return plan
 

@@ -178,21 +178,14 @@ class Bench:
             stages = [result.stage for result in results]
             steps = [r for r in results if r.stage == "step"]
             spent = 1 + sum(r.metrics["trainings"] for r in steps)
-            trials = search.oracle.get_best_trials(stages.count("retrain"))
             for budget in budgets:
-                label = keras_eds.Budget.parse(budget).label
-                mine = [
-                    trial
-                    for trial in trials
-                    if trial.hyperparameters.values["eds/budget"] == label
-                ]
-                plan = next(r.plan for r in results
-                            if r.index == int(mine[0].trial_id))  # fmt: skip
+                [model] = search.get_best_models(budget=budget)
+                [plan] = search.get_best_plans(budget=budget)
                 rows.append(
                     self.row(
                         method,
                         budget,
-                        search.load_model(mine[0]),
+                        model,
                         seconds=sum(r.seconds for r in results),
                         trainings=spent + stages.count("retrain"),
                         sizes=[round(kept.mean_dim, 2) for kept in plan],

@@ -37,7 +37,7 @@ from ctr_tables import write_tables
 from sklearn.metrics import log_loss, roc_auc_score
 
 import keras_eds
-from keras_eds import Budget, RowPlan
+from keras_eds import Budget
 from keras_eds.methods import (
     AMTL,
     MDE,
@@ -190,8 +190,7 @@ class Bench:
                     rows.append(self.row(name, kept, **extra))
                 best.add(label)
                 if isinstance(method, AMTL):
-                    rows_of_ids = any(isinstance(part, RowPlan) for part in plan)
-                    kind = "ids" if rows_of_ids else "fields"
+                    kind = "ids" if plan.has_row_sizes else "fields"
                     rows.append(self.row(f"{name}: {kind}", kept, **extra))
         return rows
 

@@ -17,7 +17,6 @@ from keras_eds.measurements import Measurements
 from keras_eds.methods import SSEDS, Method, Outcome, PrincipalRows, Proposal
 from keras_eds.plan import DimensionPlan
 from keras_eds.pretraining.drift_report import FieldDrift, PlanDrift
-from keras_eds.row_plan import RowPlan
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.apply import apply_plan, match
 from keras_eds.surgery.count import count_ids
@@ -79,8 +78,7 @@ def plan_drift(
     names = [field.name for field in fields]
     counted = [_counts(model, data, names) for data in (last, this)]
     if not isinstance(now, DimensionPlan):
-        by_id = any(isinstance(kept, RowPlan) for kept in old)
-        method = now or (PrincipalRows() if by_id else SSEDS())
+        method = now or (PrincipalRows() if old.has_row_sizes else SSEDS())
         now = _search(model, fields, this, counted[1], method, old)
     found = {site.field.name: kept for site, kept in match(model, now)}
     if set(found) != set(names):

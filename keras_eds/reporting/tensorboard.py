@@ -38,6 +38,8 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
     `sizes/<field>` for every masked table, and the image `popularity`: size against
     frequency. So do trainings of models with `MaskedTwinEmbedding`.
 
+    Searches that write to one `log_dir` write over each other: give each its own.
+
     Args:
         log_dir: Directory that `tensorboard --logdir` is given. Defaults to
             `"logs"`.
@@ -238,7 +240,10 @@ def _write_hparams_config(result: StageResult) -> None:
     from tensorboard.plugins.hparams import api
 
     api.hparams_config(
-        hparams=[api.HParam(n) for n in ("method", "budget", "bytes", "parameters")],
+        hparams=[
+            api.HParam(name)
+            for name in ("method", "budget", "sizes", "bytes", "parameters")
+        ],
         metrics=[
             api.Metric("eds/score", display_name=result.objective),
             api.Metric(
@@ -257,6 +262,7 @@ def _write_hparams(result: StageResult, budget: str, run: str) -> None:
     values = {
         "method": result.method,
         "budget": budget,
+        "sizes": "ids" if result.plan.has_row_sizes else "fields",
         "bytes": result.plan.num_bytes(),
         "parameters": result.plan.num_parameters(),
     }
