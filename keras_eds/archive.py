@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +59,21 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndar
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old or the new one, never a part."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    """Writes a file so that a reader sees the old or the new one, never a part.
+
+    A link stays one, and a file that is replaced keeps its permissions.
+    """
+    path = Path(os.path.realpath(path))
+    # Each writer has its own; a long name must leave room for the rest.
+    temporary = path.with_name(f"{path.name[:50]}.{uuid.uuid4().hex}.part")
+    try:
+        with open(temporary, "xb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copymode(path, temporary)
+            file.write(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:
