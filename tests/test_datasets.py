@@ -242,6 +242,72 @@ def test_movielens_files_must_belong_together(movielens):
         load_movielens_1m(movielens, fractions=(0.6, 0.2, 0.2))
 
 
+def damage(folder, name, how):
+    if how == "gone":
+        (folder / name).unlink()
+    elif isinstance(how, bytes):
+        (folder / name).write_bytes(how)
+    else:
+        first, rest = (folder / name).read_text("latin-1").split("\n", 1)
+        (folder / name).write_text(f"{how(first)}\n{rest}", "latin-1")
+
+
+def drop_last(line):
+    return line.rpartition("::")[0]
+
+
+DAMAGES = {
+    "no users": ("users.dat", "gone"),
+    "user cut off": ("users.dat", drop_last),
+    "user without age": ("users.dat", lambda line: line.replace("::10::", "::::")),
+    "user twice": ("users.dat", lambda line: f"{line}\n{line}"),
+    "user of letters": ("users.dat", lambda line: "x" + line),
+    "users with commas": ("users.dat", b"user,gender\n1,F\n"),
+    "no movies": ("movies.dat", "gone"),
+    "movie cut off": ("movies.dat", drop_last),
+    "movie twice": ("movies.dat", lambda line: f"{line}\n{line}"),
+    "movie of letters": ("movies.dat", lambda line: "x" + line),
+    "rating cut off": ("ratings.dat", lambda line: "1::10"),
+    "gzipped ratings": ("ratings.dat", gzip.compress(RATINGS.encode())),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(("name", "how"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_movielens_file_is_named(name, how, zipped, movielens):
+    if zipped:
+        path = make_archive(movielens)
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(movielens)
+        damage(movielens / "ml-1m", name, how)
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in (movielens / "ml-1m").iterdir():
+                archive.write(file, f"ml-1m/{file.name}")
+    else:
+        path = movielens
+        damage(path, name, how)
+    with pytest.raises(DataError, match=f"{name} must be there with lines"):
+        load_movielens_1m(path, fractions=(0.6, 0.2, 0.2))
+
+
+def test_another_or_a_broken_archive_is_refused(movielens):
+    path = make_archive(movielens)
+    whole_archive = path.read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "another")
+    other = path.read_bytes()
+    for content in (b"<html>", b"", whole_archive[:-30], other):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="ratings.dat must be there.*zip file"):
+            load_movielens_1m(path)
+    (movielens / "ratings.dat").unlink()
+    packed = gzip.compress(RATINGS.encode())
+    for content in (b"1::10::5::100", packed[:-20], packed[:10] + b"\xff" * 30):
+        (movielens / "ratings.dat.gz").write_bytes(content)
+        with pytest.raises(DataError, match="ratings.dat must be there"):
+            load_movielens_1m(movielens / "ratings.dat.gz")
+
+
 def need(load, **kwargs):
     try:
         return load(**kwargs)
@@ -330,6 +396,62 @@ def test_criteo_of_another_format_is_refused(tmp_path):
     (tmp_path / "train.txt").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="40 tab-separated"):
         load_criteo(tmp_path)
+
+
+HEADER = ["label", *(f"I{i}" for i in range(1, 14)), *(f"C{i}" for i in range(1, 27))]
+
+
+@pytest.mark.parametrize(("separator", "header"), [("\t", False), (",", True)])
+@pytest.mark.parametrize(
+    ("row", "line", "message"),
+    [
+        (4, lambda row: ["", *row[1:]], "label"),
+        (4, lambda row: ["2", *row[1:]], "label"),
+        (9, lambda row: row[:-3], "the line '1"),
+        (4, lambda row: row[:-1], "the line '0"),
+        (4, lambda row: [*row, "x"], "the line '0"),
+        (4, lambda row: [row[0], "x", *row[2:]], "could not convert"),
+        (0, lambda row: [], "the line"),
+    ],
+)
+def test_bad_criteo_rows_are_refused(row, line, message, separator, header, tmp_path):
+    rows = criteo_rows()
+    rows[row] = line(rows[row]) or ["x"]
+    rows = [HEADER] * header + rows
+    # The last line has no end, as where a download broke off.
+    (tmp_path / "train.txt").write_text("\n".join(separator.join(r) for r in rows))
+    with pytest.raises(DataError, match=f"40 tab-separated.*{message}"):
+        load_criteo(tmp_path)
+
+
+def test_criteo_rows_that_are_not_read_are_not_checked(tmp_path):
+    for header in (False, True):
+        write_criteo(tmp_path / "train.txt", "," if header else "\t", header)
+        with open(tmp_path / "train.txt", "a") as file:
+            file.write("\ncut")
+        assert len(labels(load_criteo(tmp_path, max_rows=10))) == 10
+        with pytest.raises(DataError, match="the line 'cut'"):
+            load_criteo(tmp_path, max_rows=11)
+    with pytest.raises(ValueError, match="max_rows=0"):
+        load_criteo(tmp_path, max_rows=0)
+
+
+def test_a_criteo_file_of_another_packing_is_refused(tmp_path):
+    write_criteo(tmp_path / "whole.gz", "\t", False)
+    packed = (tmp_path / "whole.gz").read_bytes()
+    rows = [HEADER, *criteo_rows()]
+    contents = {
+        "packed.txt": packed,
+        "half.gz": packed[: len(packed) // 2],
+        "broken.gz": packed[:20] + b"\xff" * 30,
+        "plain.gz": gzip.decompress(packed),
+        "tabs_and_header.txt": "\n".join("\t".join(row) for row in rows).encode(),
+        "empty.txt": b"",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"40 tab-separated.*{name}"):
+            load_criteo(tmp_path / name)
 
 
 def test_real_criteo_counts():

@@ -179,6 +179,17 @@ def test_gzipped_lists_are_read(tmp_path):
     assert len(load_gowalla(tmp_path, split="standard").train) == 8
 
 
+@pytest.mark.parametrize("name", ["test.txt", "gowalla.txt"])
+@pytest.mark.parametrize("load", [load_gowalla, load_yelp2018])
+def test_one_file_is_not_read_twice(load, name, lists):
+    if name != "test.txt":
+        (lists / name).write_text(TRAIN)
+    with pytest.raises(DataError, match=f"train.txt.*{name}. Pass the folder"):
+        load(lists / name)
+    given = load(lists / "train.txt", split="standard")
+    assert as_set(given.train) == as_set(load(lists, split="standard").train)
+
+
 def test_missing_lists_name_the_address(tmp_path):
     with pytest.raises(FileNotFoundError, match="gowalla/train.txt and .*test.txt"):
         load_gowalla(tmp_path)
@@ -318,6 +329,24 @@ def test_stream_is_the_same_epoch_in_tensorflow():
     for a, b in zip(first, again, strict=True):
         for left, right in zip(a, b, strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+def test_stream_is_told_by_its_seed_alone():
+    tf = pytest.importorskip("tensorflow")
+    _, pairs = some_pairs()
+
+    def epochs(global_seed, seed=5):
+        tf.random.set_seed(global_seed)
+        stream = triple_stream(pairs, batch_size=32, seed=seed)
+        return [
+            np.concatenate([x["item"] for x, _ in stream.as_numpy_iterator()]).tolist()
+            for _ in range(3)
+        ]
+
+    first = epochs(1)
+    assert epochs(2) == first
+    assert first[0] != first[1] != first[2] != first[0]
+    assert epochs(1, seed=0) != first
 
 
 def test_stream_draws_uniformly():

@@ -9,7 +9,8 @@ import pytest
 from keras import ops
 
 import keras_eds
-from keras_eds.datasets import Histories, Pairs
+from keras_eds.datasets import Histories, Pairs, Triples
+from keras_eds.errors import DataError
 from keras_eds.models import AllIds, FieldSpec, SampledSoftmaxLoss, YouTubeDNN
 from keras_eds.retrieval import ExactIndex
 
@@ -154,6 +155,35 @@ def test_histories_of_another_part_and_of_nobody():
     assert rows == {4: [0, 2, 3, 4], 0: [0, 0, 0, 0]}
     assert sorted(data.histories([0])[0]) == [0, 2, 3, 4]
     assert not data.histories([2]).any()
+
+
+@pytest.mark.parametrize("batches", [Histories, Triples])
+def test_items_of_either_part_are_no_negatives(batches):
+    random = np.random.default_rng(0)
+    part = random.choice(3, (20, 12), p=[0.4, 0.4, 0.2])
+    part[:, 0] = 0
+    train, validation = (
+        Pairs.of(*np.nonzero(part == number), 20, 12) for number in (1, 2)
+    )
+    data = batches(validation, seen=train, negatives=500, seed=1)
+    x, _ = data[0]
+    # Each row's user, from the item to guess, where histories do not tell.
+    users = Triples(validation, negatives=None, seed=1)[0][0]["user"]
+    for user, items in zip(users, x["item"], strict=True):
+        assert part[user, items[0]] == 2
+        assert set(items[1:]) == set(np.flatnonzero(part[user] == 0))
+
+
+def test_only_who_guesses_must_leave_an_item():
+    everything = Pairs.of([0, 0, 1], [0, 1, 1], num_users=2, num_items=2)
+    # User 0 has met all items, but has nothing to guess.
+    nothing = Pairs.of([], [], num_users=2, num_items=2)
+    assert len(Triples(nothing, seen=everything)) == 0
+    guessing = Pairs.of([1], [0], num_users=2, num_items=2)
+    with pytest.raises(DataError, match="1 users who have met all 2 .* user 1"):
+        Histories(guessing, everything)
+    with pytest.raises(DataError, match="`seen` must have as many users"):
+        Triples(guessing, seen=Pairs.of([], [], 3, 2))
 
 
 def test_histories_differ_by_epoch_and_repeat_by_seed():

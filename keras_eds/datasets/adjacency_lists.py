@@ -36,9 +36,9 @@ def load_gowalla(
     29,858 users, 40,981 places, 1,027,370 interactions.
 
     Args:
-        path: A folder with `train.txt` and `test.txt` (or the same as `.gz`):
-            one user a line, the user's number followed by those of the items.
-            `None` looks where `find_data` does.
+        path: A folder with `train.txt` and `test.txt` (or the same as `.gz`), or
+            the first of them: one user a line, the user's number followed by
+            those of the items. `None` looks where `find_data` does.
         split: `"random"` joins both files and draws the parts anew from each
             user's interactions, as CIESS does. `"standard"` keeps the files'
             own split, as LightGCN does.
@@ -124,8 +124,8 @@ def _load(
             "Use 0 for no validation part."
         )
     file = _find(name, path, download)
-    train = _read(file)
-    test = _read(file.with_name(file.name.replace("train", "test")))
+    test_file = _test_file(file)
+    train, test = _read(file), _read(test_file)
     source = f"{name}, {file}"
     if split == "random":
         users, items = np.concatenate([train, test], axis=1)
@@ -178,6 +178,15 @@ def _find(name: str, path: str | os.PathLike[str] | None, download: bool) -> Pat
         for stem, url in urls.items()
     }
     return Path(got["train.txt"])
+
+
+def _test_file(train: Path) -> Path:
+    if "train" not in train.name:
+        raise DataError(
+            "`path` must be a folder with train.txt and test.txt, or its train.txt. "
+            f"Received: {train}. Pass the folder."
+        )
+    return train.with_name(train.name.replace("train", "test"))
 
 
 def _read(file: Path) -> npt.NDArray[np.int64]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from keras_eds.datasets.dataset import Dataset, deal_out, split_rows
 from keras_eds.datasets.find_data import find_data
 from keras_eds.datasets.vocabulary import check_min_count, encode
 from keras_eds.errors import DataError
+from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.models.field_spec import FieldSpec
 
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))
 CATEGORIES = tuple(f"C{i}" for i in range(1, 27))
 _COLUMNS = ("label", *INTEGERS, *CATEGORIES)
+_UNREADABLE = (ValueError, EOFError, gzip.BadGzipFile, zlib.error)
 _FILENAMES = (
     "train.txt",
     "train.txt.gz",
@@ -67,7 +71,8 @@ def load_criteo(
 
     Raises:
         FileNotFoundError: If there are no data; says how to get them.
-        DataError: If the file is not in one of the two formats.
+        DataError: If the file is not in one of the two formats, or a line is
+            cut off.
         ValueError: If another argument breaks the rules above.
 
     Example:
@@ -82,6 +87,8 @@ def load_criteo(
     """
     check_min_count(min_count)
     _check_numeric_bins(numeric_bins)
+    if max_rows is not None:
+        check_positive_integer("max_rows", max_rows)
     file = find_data("criteo", path, _FILENAMES, _ADVICE)
     table = _read(file, max_rows)
     parts = split_rows(len(table), split, fractions, seed)
@@ -136,23 +143,41 @@ def _check_numeric_bins(numeric_bins: str | int) -> None:
 
 
 def _read(file: Path, max_rows: int | None) -> pd.DataFrame:
-    open_text = gzip.open if file.suffix == ".gz" else open
-    with open_text(file, "rt") as lines:
-        first = lines.readline().rstrip("\n")
-    has_header = first == ",".join(_COLUMNS)
-    if not has_header and first.count("\t") != len(_COLUMNS) - 1:
-        raise DataError(
-            "A Criteo file must have 40 tab-separated columns, or the header "
-            f"`label,I1,..,C26`. Received: {first[:60]!r} as first line of {file}. "
-            "Pass the original train.txt."
+    try:
+        has_header = _check_lines(file, max_rows)
+        table = pd.read_csv(
+            file,
+            sep="," if has_header else "\t",
+            header=0 if has_header else None,
+            names=list(_COLUMNS),
+            dtype={
+                "label": "float32",
+                **dict.fromkeys(INTEGERS, "float64"),
+                **dict.fromkeys(CATEGORIES, "str"),
+            },
+            nrows=max_rows,
         )
-    integers = dict.fromkeys(INTEGERS, "float64")
-    categories = dict.fromkeys(CATEGORIES, "str")
-    return pd.read_csv(
-        file,
-        sep="," if has_header else "\t",
-        header=0 if has_header else None,
-        names=list(_COLUMNS),
-        dtype={"label": "float32", **integers, **categories},
-        nrows=max_rows,
-    )
+        if not table["label"].isin([0, 1]).all():
+            raise ValueError("a label that is neither 0 nor 1")
+    except _UNREADABLE as error:
+        raise DataError(
+            "A Criteo file must have 40 tab-separated columns without a header, or "
+            "comma-separated ones with the header `label,I1,..,C26`; the label is 0 "
+            f"or 1. Received: {file} ({error}). Pass the original train.txt."
+        ) from error
+    return table
+
+
+def _check_lines(file: Path, max_rows: int | None) -> bool:
+    """Refuses lines that are too short, which pandas fills; is there a header?"""
+    open_text = gzip.open if file.suffix == ".gz" else open
+    with open_text(file, "rt", encoding="utf-8") as lines:
+        rows = (line for line in lines if line != "\n")
+        first = next(rows, "")
+        has_header = first.rstrip("\n") == ",".join(_COLUMNS)
+        separator = "," if has_header else "\t"
+        rest = None if max_rows is None else max_rows - (not has_header)
+        for line in itertools.chain([first], itertools.islice(rows, rest)):
+            if line.count(separator) != len(_COLUMNS) - 1:
+                raise ValueError(f"the line {line[:60]!r}")
+    return has_header

@@ -23,14 +23,17 @@ class Histories(keras.utils.PyDataset):
     user's items in `seen`, other ones each epoch where there are more, as the
     item's number plus 1; 0 is padding. The item to guess is never in it. With
     `negatives=None` there is no `"item"`, and `labels` are the items, `(batch,)`.
+    Like those of `Triples`, draws are new in each epoch, and in each pass over
+    validation data.
 
     Args:
         pairs: The items to guess: the training part, or the validation part.
         seen: What histories are made of. Defaults to `None`: `pairs`.
         length: Most items of a history. Defaults to 20.
         batch_size: Rows of a batch. Defaults to 2048.
-        negatives: `n`, how many items that are not in `pairs` stand beside each
-            one to guess; `None` for the full softmax. Defaults to 1.
+        negatives: `n`, how many items that the user has neither in `pairs` nor in
+            `seen` stand beside each one to guess; `None` for the full softmax.
+            Defaults to 1.
         seed: Seed of all draws. Defaults to 0.
         **kwargs: `workers`, `use_multiprocessing`, `max_queue_size` of
             `keras.utils.PyDataset`.
@@ -64,7 +67,7 @@ class Histories(keras.utils.PyDataset):
         self.seed = seed
         self._seen = pairs if seen is None else seen
         pairs.check_shape("seen", self._seen)
-        self._triples = Triples(pairs, batch_size, negatives, seed=seed)
+        self._triples = Triples(pairs, batch_size, negatives, seed=seed, seen=seen)
         self._offsets = self._seen.offsets
         self._counts = self._seen.user_counts
         self._epoch = -1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +29,15 @@ _FILENAMES = ("ratings.dat", "ratings.dat.gz", "ml-1m/ratings.dat", "ml-1m.zip")
 _ADVICE = (
     f"Download and unpack {URL} and pass its folder as `path`, or let "
     "`download=True` do it."
+)
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    EOFError,
+    FileNotFoundError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -63,8 +75,9 @@ def load_movielens_1m(
     Raises:
         FileNotFoundError: If there are no data and `download` is `False`, or
             if `path` is given and holds none.
-        DataError: If the files are not MovieLens-1M's, or have no timestamps
-            where `split="time"` wants them.
+        DataError: If one of the three files is missing, damaged or not
+            MovieLens-1M's, or there are no timestamps where `split="time"`
+            wants them.
         ValueError: If `split`, `fractions` or `undated` cannot be used.
 
     Example:
@@ -105,6 +118,18 @@ def find_ratings(path: str | os.PathLike[str] | None, download: bool) -> Path:
     )
 
 
+@contextlib.contextmanager
+def _reading(file: Path, stem: str, form: str) -> Iterator[None]:
+    """Turns whatever is wrong with one of the three files into a `DataError`."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{stem} must be there with lines `{form}`. Received: {file} ({error}). "
+            "Pass MovieLens-1M's zip file or its folder, with all three files."
+        ) from error
+
+
 def _read_bytes(file: Path, stem: str) -> bytes:
     """Read `users.dat` or its like from where the ratings were found."""
     if file.suffix == ".zip":
@@ -116,10 +141,10 @@ def _read_bytes(file: Path, stem: str) -> bytes:
 def read_ratings(file: Path) -> pd.DataFrame:
     """Read `ratings.dat`, in its order, as user, movie, rating and time."""
     in_zip = file.suffix == ".zip"
-    source = io.BytesIO(_read_bytes(file, "ratings.dat")) if in_zip else file
-    # "::" would need pandas' slow parser; ":" makes every other column empty.
-    try:
-        return pd.read_csv(
+    with _reading(file, "ratings.dat", "user::movie::rating::timestamp"):
+        source = io.BytesIO(_read_bytes(file, "ratings.dat")) if in_zip else file
+        # "::" would need pandas' slow parser; ":" makes every other column empty.
+        ratings = pd.read_csv(
             source,
             sep=":",
             header=None,
@@ -127,11 +152,9 @@ def read_ratings(file: Path) -> pd.DataFrame:
             names=["user", 1, "movie", 3, "rating", 5, "time"],
             dtype={"user": "int32", "movie": "int32", "rating": "float32"},
         )
-    except ValueError as error:
-        raise DataError(
-            "The ratings must be lines `user::movie::rating::timestamp`. "
-            f"Received: {file} ({error}). Pass MovieLens-1M's ratings.dat."
-        ) from error
+        if ratings["rating"].isna().any():
+            raise ValueError("a line without a rating")
+    return ratings
 
 
 def sort_by_time(ratings: pd.DataFrame, undated: str) -> pd.DataFrame:
@@ -154,25 +177,31 @@ def sort_by_time(ratings: pd.DataFrame, undated: str) -> pd.DataFrame:
 
 
 def _read_users(file: Path) -> pd.DataFrame:
-    users = pd.read_csv(
-        io.BytesIO(_read_bytes(file, "users.dat")),
-        sep=":",
-        header=None,
-        usecols=[0, 2, 4, 6, 8],
-        names=["user", 1, "gender", 3, "age", 5, "occupation", 7, "zip"],
-        dtype={"user": "int32", "zip": "str"},
-    )
+    with _reading(file, "users.dat", "user::gender::age::occupation::zip"):
+        users = pd.read_csv(
+            io.BytesIO(_read_bytes(file, "users.dat")),
+            sep=":",
+            header=None,
+            usecols=[0, 2, 4, 6, 8],
+            names=["user", 1, "gender", 3, "age", 5, "occupation", 7, "zip"],
+            dtype={"user": "int32", "zip": "str"},
+        )
+        if users.isna().any(axis=None) or not users["user"].is_unique:
+            raise ValueError("a line that is cut off, or a user who is there twice")
     users["zip"] = users["zip"].str[:3]
     return users.set_index("user")
 
 
 def _read_movies(file: Path) -> pd.DataFrame:
-    rows = []
-    for line in _read_bytes(file, "movies.dat").decode("latin-1").splitlines():
-        movie, title, genres = line.split("::")
-        year = re.search(r"\((\d{4})\)\s*$", title)
-        rows.append((int(movie), year and int(year[1]), genres))
-    movies = pd.DataFrame(rows, columns=["movie", "year", "genres"])
+    with _reading(file, "movies.dat", "movie::title (year)::genre|genre"):
+        rows = []
+        for line in _read_bytes(file, "movies.dat").decode("latin-1").splitlines():
+            movie, title, genres = line.split("::")
+            year = re.search(r"\((\d{4})\)\s*$", title)
+            rows.append((int(movie), year and int(year[1]), genres))
+        movies = pd.DataFrame(rows, columns=["movie", "year", "genres"])
+        if not movies["movie"].is_unique:
+            raise ValueError("a movie that is there twice")
     return movies.set_index("movie")
 
 

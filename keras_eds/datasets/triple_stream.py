@@ -30,7 +30,8 @@ def triple_stream(
         batch_size: Rows of a batch; the last batch of an epoch may have
             fewer.
         negatives: How many items that were not met stand beside each one met.
-        seed: Seed of the order and of all draws.
+        seed: Seed of the order and of all draws; TensorFlow's global seed has
+            no part in them.
 
     Returns:
         A `tf.data.Dataset`, one epoch long, each time different: a stream
@@ -69,7 +70,7 @@ def triple_stream(
         labels = tf.one_hot(tf.zeros_like(chosen), 1 + columns)
         return {"user": chosen, "item": tf.concat([met, drawn], axis=1)}, labels
 
-    epochs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    epochs = _epoch_seeds(seed)
     stream = epochs.take(1).flat_map(
         lambda epoch_seed: tf.data.Dataset.range(steps).map(
             lambda step: batch(epoch_seed, step), num_parallel_calls=tf.data.AUTOTUNE
@@ -77,6 +78,22 @@ def triple_stream(
     )
     stream = stream.apply(tf.data.experimental.assert_cardinality(steps))
     return stream.prefetch(tf.data.AUTOTUNE)
+
+
+def _epoch_seeds(seed: int) -> Any:
+    """`tf.data.Dataset.random`, which would mix the global seed in."""
+    import tensorflow as tf
+
+    variant = tf.raw_ops.RandomDatasetV2(
+        # 0 and 0 would stand for a seed of TensorFlow's choice.
+        seed=1,
+        seed2=seed,
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        rerandomize_each_iteration=True,
+        output_types=[tf.int64],
+        output_shapes=[[]],
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.int64))
 
 
 def _draws(unseen: UnseenItems) -> Any:

@@ -21,7 +21,8 @@ class Triples(keras.utils.PyDataset):
     A batch is `({"user": (batch,), "item": (batch, 1 + n)}, labels)`: column
     0 of the items is the one met, the others are uniform draws from the
     items that the user has not met; `labels`, `(batch, 1 + n)`, are 1 in
-    column 0. The same seed gives the same batches on every backend.
+    column 0. The same seed gives the same batches on every backend; order and
+    draws are new in each epoch, and in each pass over validation data.
 
     Args:
         pairs: What users have met: the training part.
@@ -32,11 +33,15 @@ class Triples(keras.utils.PyDataset):
             `"users"`: as many rows, each a uniform draw of a user and then of
             one of the user's items, which weighs all users alike.
         seed: Seed of all draws. Defaults to 0.
+        seen: What else users have met, of which nothing is drawn either: the
+            training part, where `pairs` are the validation part. Defaults to
+            `None`: nothing.
         **kwargs: `workers`, `use_multiprocessing`, `max_queue_size` of
             `keras.utils.PyDataset`.
 
     Raises:
-        DataError: If a user has met all items, where some are drawn.
+        DataError: If a user has met all items, where some are drawn, or `seen`
+            has other users or items than `pairs`.
         ValueError: If another argument breaks the rules above.
 
     Example:
@@ -57,6 +62,7 @@ class Triples(keras.utils.PyDataset):
         negatives: int | None = 1,
         order: str = "interactions",
         seed: int = 0,
+        seen: Pairs | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -64,7 +70,7 @@ class Triples(keras.utils.PyDataset):
         self.negatives, self._unseen = 0, None
         if negatives is not None:
             self.negatives = check_positive_integer("negatives", negatives)
-            self._unseen = UnseenItems(pairs)
+            self._unseen = UnseenItems(_met(pairs, seen))
         check_order(order)
         self.pairs = pairs
         self.order = order
@@ -107,6 +113,18 @@ class Triples(keras.utils.PyDataset):
         users = random.choice(self._active, size)
         first, last = self._offsets[users], self._offsets[users + 1]
         return np.asarray(random.integers(first, last))
+
+
+def _met(pairs: Pairs, seen: Pairs | None) -> Pairs:
+    """`pairs` and what their users have in `seen`, which may overlap."""
+    if seen is None:
+        return pairs
+    pairs.check_shape("seen", seen)
+    # Other users may have met all items: nothing is drawn for them.
+    known = pairs.user_counts[seen.users] > 0
+    keys = np.union1d(pairs.keys, seen.keys[known])
+    users, items = np.divmod(keys, max(1, pairs.num_items))
+    return Pairs.of(users, items, pairs.num_users, pairs.num_items)
 
 
 def check_order(order: str) -> None:
