@@ -35,6 +35,9 @@ def test_nothing_but_exports_is_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("long")
     (tmp_path / "note").write_text("short")
+    for name in ("assets", "variables"):
+        (tmp_path / f"only_{name}" / name).mkdir(parents=True)
+        (tmp_path / f"only_{name}" / name / "thesis.txt").write_text("long")
     small().save(tmp_path / "model.keras")
     served = keras_eds.export(small(), tmp_path / "served")
     (served / "thesis.txt").write_text("long")
@@ -42,6 +45,8 @@ def test_nothing_but_exports_is_replaced(tmp_path):
     for name, format, reason in (
         ("mine", "tf_saved_model", "other things"),
         ("served", "tf_saved_model", "other things"),
+        ("only_assets", "tf_saved_model", "other things"),
+        ("only_variables", "tf_saved_model", "other things"),
         ("mine", "litert", "is a folder"),
         ("note", "tf_saved_model", "is a file"),
         ("note", "litert", "of another kind"),
@@ -56,6 +61,12 @@ def test_nothing_but_exports_is_replaced(tmp_path):
 
 def contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "served").mkdir()
+    path = keras_eds.export(small(), tmp_path / "served", overwrite=True)
+    assert (path / "saved_model.pb").exists()
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
@@ -141,3 +152,58 @@ def test_unknown_operations_are_named(tmp_path):
     x = np.ones((1, 2), "float32")
     path = keras_eds.export(model, tmp_path / "served")
     np.testing.assert_array_equal(run(path, "tf_saved_model", x), x)
+
+
+def looked_up():
+    ids = keras.Input((), dtype="int64")
+    places = keras.layers.IntegerLookup(vocabulary=[3, 5, 7])(ids)
+    return keras.Model(ids, keras.layers.Embedding(4, 2)(places))
+
+
+def hashed():
+    ids = keras.Input((), dtype="int64")
+    return keras.Model(ids, keras.layers.Embedding(5, 2)(keras.layers.Hashing(5)(ids)))
+
+
+def bessel():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Lambda(tf.math.bessel_i0)])
+
+
+def half():
+    ids = keras.Input((), dtype="int32")
+    rows = keras.layers.Embedding(5, 4, dtype="mixed_bfloat16")(ids)
+    return keras.Model(ids, keras.layers.Dense(2, dtype="mixed_bfloat16")(rows))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (looked_up, "ONNX has no LookupTableFindV2"),
+        (hashed, "ONNX has no StringToHashBucketFast"),
+        (bessel, "ONNX has no BesselI0"),
+        (half, "^`model` must not compute in bfloat16.*embedding.*dtype float32"),
+    ],
+)
+def test_onnx_that_cannot_be_loaded_replaces_nothing(
+    make, reason, tmp_path, monkeypatch
+):
+    pytest.importorskip("tf2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    path = keras_eds.export(small(), tmp_path / "file", "onnx")
+    before = contents(tmp_path)
+    with pytest.raises(ExportError, match=reason):
+        keras_eds.export(make(), path, "onnx", overwrite=True)
+    assert contents(tmp_path) == before
+    for check in ("_check_no_bfloat16", "_check_onnx"):
+        monkeypatch.setattr(writers, check, lambda *args: None)
+    keras_eds.export(make(), path, "onnx", overwrite=True)
+    with pytest.raises(Exception, match="Load model from .* failed"):
+        runtime.InferenceSession(str(path))
+
+
+def test_onnx_of_known_operations_is_checked_too(tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    monkeypatch.setattr(writers, "_check_no_bfloat16", lambda traced: None)
+    with pytest.raises(ExportError, match="raised InferenceError.*MatMul"):
+        keras_eds.export(half(), tmp_path / "file", "onnx")
+    assert not list(tmp_path.iterdir())

@@ -51,8 +51,9 @@ def check_free(path: Path, overwrite: bool, folder: bool) -> None:
 
 
 def _is_saved_model(path: Path) -> bool:
-    """Whether the folder holds nothing else; an empty one does not."""
-    return {entry.name for entry in path.iterdir()} <= _SAVED_MODEL
+    """Whether the folder holds one and nothing else, or nothing at all."""
+    names = {entry.name for entry in path.iterdir()}
+    return not names or "saved_model.pb" in names <= _SAVED_MODEL
 
 
 def _is_exported_file(path: Path) -> bool:
