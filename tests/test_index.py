@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import keras_eds
-from keras_eds.errors import DataError
+from keras_eds.errors import DataError, FieldError
 from keras_eds.layers import PrunedFieldEmbedding, RowSizedEmbedding
 from keras_eds.retrieval import ExactIndex, FaissIndex, index_recall
 
@@ -161,6 +161,32 @@ def test_an_index_is_saved_inside_a_model(make, tmp_path):
     check(arrays(again(queries)), wide, queries, 4)
 
 
+@pytest.mark.parametrize("make", [by_field, dropped, rotated, nothing])
+def test_a_quantized_index_is_saved_inside_a_model(make, tmp_path):
+    source, wide = make()
+    inputs = keras.Input((wide.shape[1],))
+    model = keras.Model(inputs, ExactIndex.of(source, ITEMS)(inputs))
+    small = keras_eds.quantize_tables(model)
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras")
+    queries = queries_for(wide)
+    scores, items = arrays(again(queries))
+    truth = np.take_along_axis(queries @ wide.T, items, axis=1)
+    np.testing.assert_allclose(scores, truth, atol=0.3)
+    expected = arrays(small(queries))
+    np.testing.assert_array_equal(scores, expected[0])
+    np.testing.assert_array_equal(items, expected[1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "mixed_float16"])
+def test_an_index_in_float16_is_not_quantized(dtype):
+    index = ExactIndex.of(TABLE, 3, name="items", dtype=dtype)
+    with pytest.raises(FieldError, match=f"'items' must.*{dtype!r}.*float32 or mixed"):
+        index.quantize("int8")
+    assert index.quantization_mode is None
+    assert index(queries_for(TABLE))[1].shape == (5, 3)
+
+
 @pytest.mark.parametrize("make", [embedding, by_row, rotated])
 def test_an_index_is_quantized(make):
     source, wide = make()
@@ -244,6 +270,67 @@ def test_lists_that_are_wrapped_are_probed(factory, without_lists):
     assert one + 0.1 < quarter <= every == 1
     assert (found(factory, 1) == found(factory, 1)).all()
     assert (found(factory, 1) != found(factory, 1, seed=1)).any()
+
+
+def far_off():
+    """Rows whose mean is far from 0, of one width and of two."""
+    random = np.random.default_rng(0)
+    table = random.normal(size=(600, 16)).astype("float32") + 3
+    sizes = np.repeat([16, 8], 300)
+    return table, RowSizedEmbedding.from_dense(table, sizes)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["PCA16,Flat", "PCAR16,Flat", "PCA16,RR16,Flat", "RR16,Flat", "OPQ4_16,Flat",
+     "PCA16,Flat,Refine(PCA16,Flat)"],
+)  # fmt: skip
+def test_faiss_that_rotates_all_is_exact(factory):
+    pytest.importorskip("faiss")
+    table, _ = far_off()
+    queries = queries_for(table, 50)
+    check(FaissIndex(table, factory).search(queries, 10), table, queries, 10)
+
+
+def test_blocks_are_rotated_each_about_its_own_mean():
+    pytest.importorskip("faiss")
+    _, source = far_off()
+    wide = ops.convert_to_numpy(source(np.arange(600)))
+    queries = queries_for(wide, 50)
+    index = FaissIndex(source, "PCA8,Flat")
+    assert len(index.factories) == 2
+    scores, items = index.search(queries, 600)
+    truth = np.take_along_axis(queries @ wide.T, items, axis=1)
+    # The narrow block loses nothing, the wide one what varies in 8 directions.
+    narrow = items >= 300
+    np.testing.assert_allclose(scores[narrow], truth[narrow], rtol=1e-4, atol=1e-4)
+    errors = np.where(narrow, 0, scores - truth).sum(axis=1) / 300
+    np.testing.assert_allclose(errors, 0, atol=1e-3)
+
+
+def test_rounded_rows_lie_in_the_range_that_was_trained():
+    pytest.importorskip("faiss")
+    table, _ = far_off()
+    queries = queries_for(table, 50)
+    scores, items = FaissIndex(table, "PCA16,SQ8").search(queries, 10)
+    truth = np.take_along_axis(queries @ table.T, items, axis=1)
+    np.testing.assert_allclose(scores, truth, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("factory", "named"),
+    [
+        ("ITQ16,Flat", "ITQTransform"),
+        ("L2norm,Flat", "NormalizationTransform"),
+        ("PCAW16,Flat", "PCAMatrix"),
+        ("PCA16,Flat,Refine(ITQ16,Flat)", "ITQTransform"),
+    ],
+)
+def test_faiss_that_changes_inner_products_is_refused(factory, named):
+    pytest.importorskip("faiss")
+    with pytest.raises(ValueError, match="`factory` must keep inner products") as error:
+        FaissIndex(far_off()[0], factory)
+    assert repr(factory) in str(error.value) and named in str(error.value)
 
 
 def test_what_the_lists_do_not_hold_is_marked():

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from keras_eds.errors import FieldError
+
 LARGEST = 127
 
 
@@ -69,6 +71,7 @@ class Int8Tables(keras.layers.Layer):
         Raises:
             NotImplementedError: If `mode` is another one.
             ValueError: If the layer is not built or quantized already.
+            FieldError: If it computes in float16, or a row is not finite.
         """
         if mode != "int8":
             raise NotImplementedError(
@@ -82,6 +85,8 @@ class Int8Tables(keras.layers.Layer):
                 f"a layer that {state}. Quantize once, after the first call."
             )
         old = self._tables()
+        check_precision(self)
+        check_finite(self, old)
         integers, scale = to_int8([ops.convert_to_numpy(table) for table in old])
         # Surgery may have taken off Keras's wrapper, which unlocks the layer.
         self._tracker.unlock()
@@ -115,9 +120,46 @@ class Int8Tables(keras.layers.Layer):
             assert self.embeddings_scale is not None
             self.embeddings_scale.assign(scale)
 
+    def _check_quantize_args(self, mode: Any, compute_dtype: str) -> None:
+        # Keras asks this before `quantize`, and names no layer.
+        check_precision(self)
+        super()._check_quantize_args(mode, compute_dtype)
+
     def _int8_call(self, *args: Any, **kwargs: Any) -> Any:
         # Keras calls this in the place of `call`.
         return self.call(*args, **kwargs)
+
+
+def check_precision(layer: keras.layers.Layer) -> None:
+    """Refuses float16, whose tables Keras does not quantize.
+
+    Raises:
+        FieldError: If the layer computes in it.
+    """
+    if layer.compute_dtype == "float16":
+        raise FieldError(
+            f"Table {layer.name!r} must compute in float32 or bfloat16 to be "
+            f"quantized. Received: dtype {layer.dtype_policy.name!r}, which computes "
+            "in float16. Reload it with float32 or mixed_bfloat16."
+        )
+
+
+def check_finite(layer: keras.layers.Layer, tables: Sequence[keras.Variable]) -> None:
+    """Refuses NaN and infinity, which would spread over a column by its scale.
+
+    Raises:
+        FieldError: If a row of the layer's `tables` is not finite.
+    """
+    rows = sum(
+        int((~np.isfinite(ops.convert_to_numpy(table)).all(axis=1)).sum())
+        for table in tables
+    )
+    if rows:
+        raise FieldError(
+            f"Table {layer.name!r} must be finite to be quantized. Received: {rows:,} "
+            "rows with values that are not. Check the learning rate, and the data "
+            "for NaN."
+        )
 
 
 def to_int8(

@@ -115,7 +115,8 @@ class ExactIndex(Int8Tables):
             self._add_table(f"embeddings_{n}", tuple(shape), initializer="zeros")
             for n, shape in enumerate(self.shapes)
         ]
-        self._add_scale(widest)
+        if self.shapes:
+            self._add_scale(widest)
 
     def _add(self, name: str, shape: Any, wanted: bool, dtype: Any = None) -> Any:
         if not wanted:

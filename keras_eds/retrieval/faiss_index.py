@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,9 @@ class FaissIndex:
     Args:
         source: As of `ExactIndex.of`.
         factory: What `faiss.index_factory` takes for a block, as in `"HNSW32"`,
-            `"Flat"` or `"IVF64,SQ8"`. Defaults to `None`: as many lists as the
-            square root of the block's items (`"IVF..,Flat"`); `"Flat"`, which
-            searches all, for blocks of fewer than 1,521 items.
+            `"Flat"`, `"IVF64,SQ8"` or `"PCA16,Flat"`. Defaults to `None`: as many
+            lists as the square root of the block's items (`"IVF..,Flat"`);
+            `"Flat"`, which searches all, for blocks of fewer than 1,521 items.
         probes: How many of a block's lists are searched, also where `factory`
             wraps them, as in `"PCA16,IVF64,Flat"`. Defaults to a quarter of them.
         seed: Seed of the lists' centres.
@@ -37,7 +37,8 @@ class FaissIndex:
         DataError: If `source` cannot be read.
         ImportError: If FAISS is not installed: `pip install keras-eds[faiss]`.
         ValueError: If FAISS does not know `factory` or cannot fill it with a
-            block, or `probes` is not positive or there are no lists to probe.
+            block, or it changes inner products (`"ITQ"`, `"L2norm"`, `"PCAW"`);
+            or if `probes` is not positive or there are no lists to probe.
 
     Example:
 
@@ -101,17 +102,10 @@ class FaissIndex:
 
     def _candidates(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
         found, first = [], 0
-        for index in self._blocks:
-            rows = np.ascontiguousarray(queries[:, : index.d])
-            scores, places = index.search(rows, min(k, index.ntotal))
-            missing = places < 0
-            found.append(
-                (
-                    np.where(missing, np.float32(-np.inf), scores),
-                    np.where(missing, -1, places + first),
-                )
-            )
-            first += index.ntotal
+        for block in self._blocks:
+            scores, places = block.search(queries, k)
+            found.append((scores, np.where(places < 0, -1, places + first)))
+            first += block.index.ntotal
         rest = min(k, self.num_items - first)
         if rest:
             # Of these nothing is known but the constant: all score alike.
@@ -125,9 +119,11 @@ class FaissIndex:
     def num_bytes(self) -> int:
         """What the index holds, FAISS's lists included."""
         faiss = _import_faiss()
-        arrays = (self._vectors.ids, self._vectors.projection, self._vectors.constant)
+        arrays = [self._vectors.ids, self._vectors.projection, self._vectors.constant]
+        arrays += [block.centre for block in self._blocks]
         own = sum(array.nbytes for array in arrays if array is not None)
-        return own + sum(len(faiss.serialize_index(index)) for index in self._blocks)
+        lists = (faiss.serialize_index(block.index) for block in self._blocks)
+        return own + sum(len(part) for part in lists)
 
     def _check(self, queries: npt.ArrayLike) -> Floats:
         array = np.asarray(queries, np.float32)
@@ -147,9 +143,24 @@ def _factory(items: int) -> str:
     return "Flat" if items < lists * _VECTORS_A_LIST else f"IVF{lists},Flat"
 
 
+class _Block(NamedTuple):
+    """One FAISS index of items, less their mean where there is a `centre`."""
+
+    index: Any
+    centre: Floats | None
+
+    def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
+        """Scores and places of at most `k` items; -inf and -1 where it found none."""
+        rows = np.ascontiguousarray(queries[:, : self.index.d])
+        scores, places = self.index.search(rows, min(k, self.index.ntotal))
+        if self.centre is not None:
+            scores = scores + (rows @ self.centre)[:, None]
+        return np.where(places < 0, np.float32(-np.inf), scores), places
+
+
 def _build(
     faiss: Any, block: Floats, factory: str, probes: int | None, seed: int
-) -> Any:
+) -> _Block:
     try:
         index = faiss.index_factory(block.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         # Also where something in front of the lists, or behind, wraps them.
@@ -157,8 +168,10 @@ def _build(
         _check_probes(probes, factory, lists)
         if lists is not None:
             lists.cp.seed = seed
-        index.train(block)
-        index.add(block)
+        centre = _centre(faiss, index, factory, block)
+        items = block if centre is None else block - centre
+        index.train(items)
+        index.add(items)
     except RuntimeError as error:
         raise ValueError(
             "`factory` must be a description that faiss.index_factory knows, for "
@@ -168,7 +181,45 @@ def _build(
         ) from error
     if lists is not None:
         lists.nprobe = min(probes or -(-lists.nlist // 4), lists.nlist)
-    return index
+    return _Block(index, centre)
+
+
+def _centre(faiss: Any, index: Any, factory: str, block: Floats) -> Floats | None:
+    """The mean of the items, where FAISS would take it off the queries, too.
+
+    `<u, v> = <u, v - mean> + <u, mean>`, and vectors of mean 0 are not moved.
+    """
+    transforms = _transforms(faiss, index)
+    for transform in transforms:
+        _check_keeps_products(faiss, transform, factory)
+    if not any(isinstance(t, faiss.PCAMatrix) for t in transforms):
+        return None
+    centre: Floats = block.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return centre
+
+
+def _transforms(faiss: Any, index: Any) -> list[Any]:
+    """What vectors go through before they are compared, in all parts of an index."""
+    index = faiss.downcast_index(index)
+    found = []
+    if isinstance(index, faiss.IndexPreTransform):
+        chain = [index.chain.at(place) for place in range(index.chain.size())]
+        found = [faiss.downcast_VectorTransform(transform) for transform in chain]
+    for name in ("index", "base_index", "refine_index"):
+        if hasattr(index, name):
+            found += _transforms(faiss, getattr(index, name))
+    return found
+
+
+def _check_keeps_products(faiss: Any, transform: Any, factory: str) -> None:
+    scales = (faiss.ITQTransform, faiss.NormalizationTransform)
+    whitens = isinstance(transform, faiss.PCAMatrix) and transform.eigen_power != 0
+    if whitens or isinstance(transform, scales):
+        raise ValueError(
+            "`factory` must keep inner products, which are the scores. Received: "
+            f"factory={factory!r}, whose {type(transform).__name__} changes the "
+            "lengths of vectors (ITQ, L2norm and PCAW do). Use PCA, PCAR, RR or OPQ."
+        )
 
 
 def _check_probes(probes: int | None, factory: str, lists: Any) -> None:
