@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import subprocess
 import sys
@@ -179,7 +181,20 @@ def test_weights_too_large_for_one_file_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_missing_converter_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(writers, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"tf2onnx.*keras-eds\[onnx\]"):
-        keras_eds.export(small(), tmp_path / "file", "onnx")
+    for missing in ("tf2onnx", "onnx"):
+        there = {"tf2onnx", "onnx"} - {missing}
+        monkeypatch.setattr(
+            writers, "find_spec", lambda name, there=there: name in there or None
+        )
+        with pytest.raises(ImportError, match=rf"without {missing}\..*keras-eds\[onnx"):
+            keras_eds.export(small(), tmp_path / "file", "onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["export", "quantize"])
+def test_docstring_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(f"keras_eds.serving.{name}")
+    given = {"keras_eds": keras_eds, "np": np, "tf": tf}
+    results = doctest.testmod(module, extraglobs=given)
+    assert results.attempted and not results.failed

@@ -198,6 +198,62 @@ def test_models_that_cannot_be_quantized_are_refused():
         keras_eds.quantize_tables(twice)
 
 
+def whole(**kwargs):
+    layer = keras.layers.Embedding(40, 6, **kwargs)
+    layer.build()
+    return layer
+
+
+@pytest.mark.parametrize("make", [whole, narrow, packed, rotated])
+@pytest.mark.parametrize("dtype", ["float16", "mixed_float16"])
+def test_float16_is_refused_by_name(make, dtype):
+    layer = make(name="user", dtype=dtype)
+    message = f"'user' must.*{dtype!r}.*float32 or mixed_bfloat16"
+    with pytest.raises(FieldError, match=message):
+        keras_eds.quantize_tables(model_of(layer))
+    if make is not whole:  # of this Keras itself says no
+        with pytest.raises(FieldError, match=message):
+            layer.quantize("int8")
+    assert layer.quantization_mode is None
+    assert layer(IDS).shape[:2] == IDS.shape
+
+
+def test_float16_is_refused_after_a_cut():
+    ids = keras.Input((5,), dtype="int32")
+    table = keras.layers.Embedding(40, 6, name="user", dtype="mixed_float16")
+    model = keras.Model(ids, table(ids))
+    fields = keras_eds.find_fields(model)
+    plan = keras_eds.DimensionPlan.of_sizes(fields, {"user": 3})
+    layer = keras_eds.apply_plan(model, plan).get_layer("user")
+    before = ops.convert_to_numpy(layer(IDS))
+    with pytest.raises(FieldError, match="'user' must.*'mixed_float16'"):
+        layer.quantize("int8")
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(IDS)), before)
+
+
+def with_bad_rows(layer):
+    """Spoils two rows of each table."""
+    tables = layer._tables() if hasattr(layer, "_tables") else [layer.embeddings]
+    for table in tables:
+        values = ops.convert_to_numpy(table).copy()
+        values[0, :] = np.nan
+        values[1, -1] = -np.inf
+        table.assign(values)
+    return 2 * len(tables)
+
+
+@pytest.mark.parametrize("make", [whole, narrow, packed, rotated])
+def test_rows_that_are_not_finite_are_refused(make):
+    layer = make(name="user")
+    rows = with_bad_rows(layer)
+    with pytest.raises(FieldError, match=f"'user' must be finite.*: {rows} rows"):
+        keras_eds.quantize_tables(model_of(layer))
+    if make is not whole:
+        with pytest.raises(FieldError, match=f"'user' must be finite.*: {rows} rows"):
+            layer.quantize("int8")
+    assert layer.quantization_mode is None
+
+
 def test_reducing_tables_of_keras_rs_are_refused():
     keras_rs = pytest.importorskip("keras_rs")
     ids = keras.Input((3,), dtype="int32")

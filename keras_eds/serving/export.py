@@ -56,14 +56,17 @@ def export(
             or the backend is another one.
         FileExistsError: If something is at `path` that may not be replaced.
         ImportError: If the format needs a package that is not installed.
-        ExportError: If the model has operations that the format does not know.
+        ExportError: If the model has operations that the format does not know, or
+            for `"onnx"` computes in bfloat16.
         OSError: If the disk is full or cannot be written.
 
     Example:
 
-    >>> keras_eds.export(model, "served")  # doctest: +SKIP
-    PosixPath('served')
-    >>> tf.saved_model.load("served").serve(inputs)  # doctest: +SKIP
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> path = keras_eds.export(model, "served")
+    >>> served = tf.saved_model.load(path)  # its variables live as long as it does
+    >>> served.serve(np.ones((2, 3), "float32")).shape
+    TensorShape([2, 1])
     """
     # A link stays one: what it points to is written.
     target = Path(os.path.realpath(path))
@@ -84,7 +87,7 @@ def export(
         with written_whole(target) as place:
             try:
                 writers.WRITERS[format](traced, signature, place)
-            except writers.DISK_ERRORS:
+            except (ExportError, *writers.DISK_ERRORS):
                 raise
             except Exception as error:
                 raise _unknown(model, format, error) from error

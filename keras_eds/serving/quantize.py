@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_eds.errors import FieldError
-from keras_eds.layers.int8_tables import Int8Tables
+from keras_eds.layers.int8_tables import Int8Tables, check_finite, check_precision
 from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.surgery import keras_private
 from keras_eds.surgery.compact_model import make_compact
@@ -18,7 +18,8 @@ def quantize_tables(model: keras.Model, mode: str = "int8") -> keras.Model:
     `value ~ integer * scale`, `scale = max |value| / 127`. Cut tables have a scale
     for each column, which costs nothing; `keras.layers.Embedding` has Keras's
     own, for each row: 4 bytes. Other layers stay as they are: they are small, and
-    `keras.Model.quantize` is there for them.
+    `keras.Model.quantize` is there for them. Tables that compute in float16, as of
+    `mixed_float16`, are refused: Keras quantizes float32 and bfloat16.
 
     Args:
         model: A built Keras model, with cut tables or full ones. Not changed.
@@ -29,7 +30,8 @@ def quantize_tables(model: keras.Model, mode: str = "int8") -> keras.Model:
 
     Raises:
         ValueError: If `mode` is not `"int8"`.
-        FieldError: If the model has no table, or one that cannot be quantized.
+        FieldError: If the model has no table, or one that cannot be quantized:
+            because of its kind, float16, or rows that are not finite.
 
     Example:
 
@@ -84,3 +86,5 @@ def _check_tables(model: keras.Model) -> None:
                 "`model` must have tables that can be quantized. Received: table "
                 f"{table.name!r}, which {state}. Export it without quantize=..."
             )
+        check_precision(table)
+        check_finite(table, table._tables() if ours else [table.embeddings])

@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
+from keras_eds.errors import ExportError
 from keras_eds.serving.signature import Signature, holds_strings
 from keras_eds.serving.traced import TracedModel
 
@@ -31,7 +33,8 @@ def write_litert(traced: TracedModel, signature: Signature, path: Path) -> None:
 
 
 def write_onnx(traced: TracedModel, signature: Signature, path: Path) -> None:
-    """Writes an ONNX file through tf2onnx."""
+    """Writes an ONNX file through tf2onnx, and checks it."""
+    _check_no_bfloat16(traced)
     from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
     with warnings.catch_warnings():
@@ -40,9 +43,31 @@ def write_onnx(traced: TracedModel, signature: Signature, path: Path) -> None:
         import tf2onnx
 
         patch_tf2onnx()
-        tf2onnx.convert.from_function(
+        written, _ = tf2onnx.convert.from_function(
             traced.serve, input_signature=signature, output_path=str(path)
         )
+    _check_onnx(written.graph, path)
+
+
+def _check_no_bfloat16(traced: TracedModel) -> None:
+    for operation in traced.concrete.graph.get_operations():
+        if any(out.dtype.base_dtype == tf.bfloat16 for out in operation.outputs):
+            raise ExportError(
+                "`model` must not compute in bfloat16 for format 'onnx': tf2onnx takes "
+                f"it for float16. Received: bfloat16 from {operation.name!r}. Nothing "
+                "was written. Reload the model with dtype float32, or choose "
+                "'tf_saved_model'."
+            )
+
+
+def _check_onnx(graph: Any, path: Path) -> None:
+    # tf2onnx writes what it cannot convert as it is, and only logs that.
+    import onnx
+
+    unknown = {n.op_type for n in graph.node if not onnx.defs.has(n.op_type, n.domain)}
+    if unknown:
+        raise NotImplementedError(f"ONNX has no {', '.join(sorted(unknown))}")
+    onnx.checker.check_model(str(path), full_check=True)
 
 
 # Both formats of one file are limited by offsets of 32 bits with a sign.
@@ -89,8 +114,9 @@ def check_possible(format: str, signature: Signature, num_bytes: int) -> None:
             "built-in operations. Export the model behind StringLookup, and look "
             "text up before it."
         )
-    if format == "onnx" and find_spec("tf2onnx") is None:
+    missing = [name for name in ("tf2onnx", "onnx") if find_spec(name) is None]
+    if format == "onnx" and missing:
         raise ImportError(
-            "`format='onnx'` needs tf2onnx. Received: a Python without it. "
-            "Install keras-eds[onnx]."
+            "`format='onnx'` needs tf2onnx and onnx. Received: a Python without "
+            f"{' and '.join(missing)}. Install keras-eds[onnx]."
         )
