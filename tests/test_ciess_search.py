@@ -498,6 +498,18 @@ def test_where_nothing_is_measured_nothing_can_be_judged(method):
         method.propose(state)
 
 
+def test_a_budget_at_which_ids_cannot_differ_is_refused():
+    """Least size and index: 1 and 4 / 4 values of 16 an id."""
+    field = (Field("user", 40_000, 16),)
+    for method in (ciess(), SampledRows(4, top=1)):
+        for share in (0.07, 0.12):
+            budget = keras_eds.Budget.parse(share)
+            with pytest.raises(BudgetError, match="room for ids of different sizes"):
+                method.start(field, [budget], 0, True)
+        method.start(field, [keras_eds.Budget.parse(0.13)], 0, True)
+    ciess(low=0).start(field, [keras_eds.Budget.parse(0.07)], 0, True)
+
+
 def test_cost_of_a_search():
     trained = CIESS(top=2).start(FIELDS, BUDGETS, 0, True)
     untrained = CIESS(top=2).start(FIELDS, BUDGETS, 0, False)

@@ -66,6 +66,27 @@ def scaled_rows(
     return DimensionPlan(tuple(table.plan() for table in tables))
 
 
+def can_differ(
+    fields: Sequence[Field], budget: Budget, floor: int, projected: bool
+) -> bool:
+    """Whether a single id of any table may be longer than all others.
+
+    Args:
+        fields: The tables.
+        budget: What may be kept, at least the least sizes.
+        floor: The least size of an id.
+        projected: Whether the rows of a table go through an alignment.
+    """
+    tables = [_Table(field, floor, budget, projected) for field in fields]
+    left = budget.limit(fields) - sum(table.cost for table in tables)
+    for table in tables:
+        least = table.cost
+        table.places[0] = min(1, len(table.levels) - 1)
+        if table.rows and table.cost - least <= left:
+            return True
+    return False
+
+
 class _Table:
     """One table: the sizes that its ids can have, and which each of them has."""
 

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_eds.budget import Budget
+from keras_eds.errors import BudgetError
 from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import Proposal, SearchState, Wait, WarmStart
 from keras_eds.methods.principal import principal_directions
 from keras_eds.methods.quality_ratio import check_measured
-from keras_eds.methods.scaled_rows import Wishes, scaled_rows
+from keras_eds.methods.scaled_rows import Wishes, can_differ, scaled_rows
 from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
 from keras_eds.methods.sseds import measurements_of
 from keras_eds.methods.step_course import Course, Follower, finished_steps, plans_tried
@@ -138,6 +139,13 @@ class SizeSteps(SingleShot):
         nothing = [np.zeros(field.input_dim) for field in state.fields]
         for budget in state.budgets:
             self.fitted(state.fields, lambda _: nothing, budget)
+            if not can_differ(state.fields, budget, self.low, self.turns):
+                raise BudgetError(
+                    "`budget` must have room for ids of different sizes and for the "
+                    f"index that finds them. Received: {budget.label}, at which every "
+                    f"step would give all ids {self.low}. Raise it, set low=0, or take "
+                    "method='sseds'."
+                )
 
     def fitted(
         self, fields: Sequence[Field], wishes: Wishes, budget: Budget
