@@ -87,6 +87,20 @@ def test_an_optimizer_that_keras_3_has_not():
         keras_eds.EDSSearch(model, 0.1)
 
 
+def test_a_schedule_that_keras_3_has_not():
+    class Own(tf.keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+        def get_config(self):
+            return {}
+
+    model = RatingsModel()
+    model.compile(tf.keras.optimizers.Adagrad(Own()))
+    with pytest.raises(FieldError, match="schedule that Keras 3 has too.*Own"):
+        keras_eds.EDSSearch(model, 0.1)
+
+
 def test_its_tables_are_not_quantized(tmp_path):
     with pytest.raises(ValueError, match="`quantize` must be None for a TFRS model"):
         keras_eds.EDSSearch(

@@ -161,3 +161,24 @@ def test_constraints_hold():
     model.compile(tf.keras.optimizers.SGD(0.5), "mse")
     model.fit(np.arange(5), -np.ones((5, 2)), epochs=2, verbose=0)
     assert np.asarray(table.embeddings).min() == 0.0
+
+
+def test_a_mask_goes_only_to_layers_that_take_one():
+    ids = tf.constant([[3, 5, 0, 0]])
+    table, dense = plain(mask_zero=True), keras.layers.Dense(2)
+    tower = tf.keras.Sequential([TFRSLayer(table), TFRSLayer(dense)])
+    expected = keras.ops.convert_to_numpy(dense(table(ids)))
+    np.testing.assert_allclose(tower(ids), expected, rtol=1e-6)
+    pooled = tf.keras.Sequential(
+        [TFRSLayer(table), TFRSLayer(keras.layers.GlobalAveragePooling1D())]
+    )
+    rows = keras.ops.convert_to_numpy(table.embeddings)
+    np.testing.assert_allclose(pooled(ids)[0], (rows[3] + rows[5]) / 2, rtol=1e-6)
+
+
+def test_layers_of_several_inputs_and_none_of_their_shapes_alone():
+    one, other = (tf.keras.Input((3,)) for _ in range(2))
+    bridged = TFRSLayer(keras.layers.Concatenate())([one, other])
+    model = tf.keras.Model([one, other], bridged)
+    outputs = model([tf.ones((2, 3)), tf.zeros((2, 3))])
+    np.testing.assert_array_equal(outputs, [[1, 1, 1, 0, 0, 0]] * 2)

@@ -53,7 +53,7 @@ class TFRSLayer(tf_keras.layers.Layer):  # type: ignore[misc]
         super().__init__(autocast=False, **kwargs)
         # In a closure: tf_keras would take it for one of its own layers.
         self._held: Callable[[], Any] = lambda: layer
-        self._takes_training = "training" in inspect.signature(layer.call).parameters
+        self._takes = set(inspect.signature(layer.call).parameters)
         self.supports_masking = True
         look_up_by_rows([layer])
         if layer.built:
@@ -79,9 +79,16 @@ class TFRSLayer(tf_keras.layers.Layer):  # type: ignore[misc]
                 self.add_loss(_penalty_of(variable))
         self.built = True
 
-    def call(self, inputs: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
-        if self._takes_training:
-            kwargs["training"] = training
+    def call(
+        self,
+        inputs: Any,
+        *args: Any,
+        training: Any = None,
+        mask: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        offered = {"training": training, "mask": mask}
+        kwargs |= {name: v for name, v in offered.items() if name in self._takes}
         outputs = unconverted(self.layer, inputs, *args, **kwargs)
         for loss in _losses_of_call(self.layer):
             self.add_loss(loss)
@@ -107,6 +114,11 @@ class TFRSLayer(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 def _plain(shape: Any) -> Any:
+    """A shape, or a structure of them, as Keras 3 writes it."""
+    if isinstance(shape, dict):
+        return {name: _plain(part) for name, part in shape.items()}
+    if isinstance(shape, list):
+        return [_plain(part) for part in shape]
     return tuple(shape) if isinstance(shape, tf.TensorShape) else shape
 
 

@@ -75,10 +75,19 @@ def keras_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     if isinstance(rate, np.generic):
         config["learning_rate"] = float(rate)
     if isinstance(rate, dict):
-        config["learning_rate"] = keras.optimizers.schedules.deserialize(
-            {"class_name": rate["class_name"], "config": rate["config"]}
-        )
+        config["learning_rate"] = _translated_schedule(rate)
     return ours.from_config(config)
+
+
+def _translated_schedule(rate: dict[str, Any]) -> Any:
+    schedule = getattr(keras.optimizers.schedules, rate["class_name"], None)
+    if schedule is None:
+        raise FieldError(
+            "`model` must be compiled with a learning rate schedule that Keras 3 has "
+            f"too. Received: {rate['class_name']}. Use one of "
+            "tf.keras.optimizers.schedules, or a number."
+        )
+    return schedule.from_config(rate["config"])
 
 
 def renewed(optimizer: Any) -> Any:
