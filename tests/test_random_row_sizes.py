@@ -45,7 +45,7 @@ def test_sorting_deals_the_same_draws_out_again():
 def test_draws_are_uniform_and_each_its_own():
     method = RandomRowSizes(draws=3, sorted_by_frequency=False)
     state = method.start(FIELDS, [BUDGET], 5, False)
-    drawn = [method._wishes(state, draw)(0.0) for draw in range(3)]
+    drawn = [method._wishes(state, draw).of_ids(0.0) for draw in range(3)]
     assert kstest(drawn[0][0], "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(drawn[0][0], drawn[1][0])[0, 1]) < 0.1
     plans = [method.plan(state, BUDGET, draw) for draw in range(3)]

@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from keras_eds import Budget, DimensionPlan, Field, FieldPlan, RowPlan
 from keras_eds.errors import BudgetError
 from keras_eds.methods.scaled_rows import scaled_rows
-
-
-def growing(shapes):
-    return lambda x: [np.exp(x) * shape for shape in shapes]
+from keras_eds.methods.wishes import Wishes
 
 
 def raised(plan, name, place, size):
@@ -49,7 +46,7 @@ def test_the_budget_is_full_and_never_exceeded(
     random = np.random.default_rng(seed)
     shapes = [random.choice([0, 0.1, 0.5, 1.0, 2.0], n) for n in ids]
     try:
-        plan = scaled_rows(fields, growing(shapes), budget, floor, projected)
+        plan = scaled_rows(fields, Wishes.growing(shapes), budget, floor, projected)
     except BudgetError:
         assert floor > 0
         return
@@ -83,7 +80,7 @@ def test_sizes_are_the_wishes_rounded(share):
     random = np.random.default_rng(0)
     fields = [Field("user", 3000, 8), Field("item", 2000, 8)]
     shapes = [random.uniform(size=f.input_dim) for f in fields]
-    plan = scaled_rows(fields, growing(shapes), Budget(fraction=share))
+    plan = scaled_rows(fields, Wishes.growing(shapes), Budget(fraction=share))
     kept = np.concatenate([p.sizes for p in plan])
 
     def off(c):
@@ -100,13 +97,47 @@ def test_sizes_are_the_wishes_rounded(share):
 def test_whole_narrow_and_nothing():
     small, large = Field("day", 5, 8), Field("user", 4000, 8)
     shapes = [np.linspace(0.5, 1, 5), np.linspace(0, 1, 4000)]
-    plan = scaled_rows([small, large], growing(shapes), Budget(fraction=1.0))
+    plan = scaled_rows([small, large], Wishes.growing(shapes), Budget(fraction=1.0))
     assert [kept.is_full for kept in plan] == [True, True]
     # The index of `user` alone is 8,000 bytes.
-    plan = scaled_rows([small, large], growing(shapes), Budget(num_bytes=7900))
+    plan = scaled_rows([small, large], Wishes.growing(shapes), Budget(num_bytes=7900))
     assert plan.sizes() == {"day": 8, "user": 0}
     equal = [np.ones(4000)]
-    plan = scaled_rows([large], growing(equal), Budget(fraction=0.4))
+    plan = scaled_rows([large], Wishes.growing(equal), Budget(fraction=0.4))
     assert isinstance(plan["user"], FieldPlan) and plan["user"].kept_dim == 3
     with pytest.raises(BudgetError, match=r"`budget` must be at least \d+ bytes"):
-        scaled_rows([large], growing(equal), Budget(num_bytes=7900), floor=1)
+        scaled_rows([large], Wishes.growing(equal), Budget(num_bytes=7900), floor=1)
+
+
+@pytest.mark.parametrize(
+    ("share", "size"), [(0.1, 0), (0.15, 1), (0.24, 1), (0.3, 2), (0.52, 4), (0.9, 7)]
+)
+def test_ids_that_wish_alike_are_as_long_as_one_width_allows(share, size):
+    """One id that never comes is no reason for an index, nor for nothing."""
+    field = Field("user", 20_000, 8)
+    shape = np.append(0.0, np.full(19_999, 7.0))
+    plan = scaled_rows([field], Wishes.growing([shape]), Budget(fraction=share))
+    assert plan.sizes() == {"user": size}
+
+
+def test_what_is_left_goes_to_narrow_tables_that_wish_for_it():
+    fields = [Field(name, 1000, 8) for name in ("user", "item", "new")]
+    shapes = [np.full(1000, wish) for wish in (1.0, 2.0, 0.0)]
+    # 5 of 24 dimensions and their alignments: in proportion 1.67 and 3.33.
+    plan = scaled_rows(fields, Wishes.growing(shapes), Budget(num_bytes=20_160))
+    assert plan.sizes() == {"user": 2, "item": 3, "new": 0}
+    assert plan.num_bytes() == 20_160
+
+
+def test_sizes_do_not_depend_on_how_ids_are_grouped():
+    random = np.random.default_rng(0)
+    fields = [Field(f"f{i}", n, 8) for i, n in enumerate((700, 300, 5))]
+    shapes = [random.integers(0, 4, f.input_dim) / 3 for f in fields]
+    alone = Wishes(
+        [np.arange(f.input_dim) for f in fields],
+        lambda x: [np.exp(x) * shape for shape in shapes],
+    )
+    for share in (0.15, 0.3, 0.6):
+        budget = Budget(fraction=share)
+        grouped = scaled_rows(fields, Wishes.growing(shapes), budget)
+        assert grouped == scaled_rows(fields, alone, budget)

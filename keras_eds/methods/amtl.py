@@ -15,13 +15,14 @@ from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import Proposal, SearchState
-from keras_eds.methods.scaled_rows import Wishes, scaled_rows
+from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import (
     Pretrain,
     SingleShot,
     check_choice,
     check_count,
 )
+from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
 
 # Odds of sizes that an id can never have are beyond the first number; chances are
@@ -142,7 +143,7 @@ class AMTL(SingleShot):
     def check(self, state: SearchState) -> None:
         nothing = [np.zeros(field.input_dim) for field in state.fields]
         for budget in state.budgets:
-            scaled_rows(state.fields, lambda _: nothing, budget, self.min_size)
+            scaled_rows(state.fields, Wishes.growing(nothing), budget, self.min_size)
 
     def _preparations(self, state: SearchState) -> list[Proposal]:
         settings = {
@@ -205,12 +206,16 @@ def _wishes(
     reach = max(float(np.abs(o[np.abs(o) < _NEVER]).max(initial=0)) for o in odds)
     scale = max(1.0, (reach + _SURE) / 60)
 
-    def wishes(x: float) -> list[np.ndarray]:
-        pairs = zip(least, odds, strict=True)
-        sizes = [size + _chances(o + scale * x).sum(axis=1) for size, o in pairs]
-        return [s[of_id] for s, of_id in zip(sizes, groups, strict=True)]
+    used = [np.unique(of_id, return_inverse=True) for of_id in groups]
 
-    return wishes
+    def of_groups(x: float) -> list[np.ndarray]:
+        parts = zip(least, odds, used, strict=True)
+        return [
+            size + _chances(o[kept] + scale * x).sum(axis=1)
+            for size, o, (kept, _) in parts
+        ]
+
+    return Wishes([of_id for _, of_id in used], of_groups)
 
 
 def _chances(log_odds: np.ndarray) -> np.ndarray:

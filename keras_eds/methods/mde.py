@@ -10,7 +10,7 @@ from keras_eds.budget import Budget
 from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import SearchState, WarmStart
-from keras_eds.methods.scaled_rows import Wishes, scaled_rows
+from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import (
     COUNTS,
     SingleShot,
@@ -18,6 +18,7 @@ from keras_eds.methods.single_shot import (
     check_count,
 )
 from keras_eds.methods.sseds import measurements_of
+from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
@@ -106,7 +107,7 @@ class MDE(SingleShot):
             if self.by == "field":
                 self.plan(state, budget)
             else:
-                self._rows(state, lambda _: nothing, budget)
+                self._rows(state, Wishes.growing(nothing), budget)
 
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
         if self.by == "popularity":
@@ -130,17 +131,17 @@ class MDE(SingleShot):
         shares = [count / most for count in counts]
         dims = [field.output_dim for field in state.fields]
         if self.alpha is not None:
-            powers = [share**self.alpha for share in shares]
-            return lambda x: [np.exp(x) * power for power in powers]
+            return Wishes.growing([share**self.alpha for share in shares])
+        parts = [np.unique(share, return_inverse=True) for share in shares]
 
-        def wishes(x: float) -> list[np.ndarray]:
+        def of_groups(x: float) -> list[np.ndarray]:
             alpha, base = np.exp(-max(x, 0.0)), np.exp(min(x, 0.0))
             return [
                 np.where(share > 0, dim * base * share**alpha, 0.0)
-                for dim, share in zip(dims, shares, strict=True)
+                for dim, (share, _) in zip(dims, parts, strict=True)
             ]
 
-        return wishes
+        return Wishes([groups for _, groups in parts], of_groups)
 
     def _field_gains(self, state: SearchState) -> list[np.ndarray]:
         """How early every column of a field comes as the budget grows.

@@ -10,9 +10,10 @@ import numpy as np
 from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.methods.base import SearchState, WarmStart
-from keras_eds.methods.scaled_rows import Wishes, scaled_rows
+from keras_eds.methods.scaled_rows import scaled_rows
 from keras_eds.methods.single_shot import COUNTS, SingleShot, check_choice
 from keras_eds.methods.sseds import measurements_of
+from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
@@ -72,7 +73,7 @@ class RandomRowSizes(SingleShot):
     def check(self, state: SearchState) -> None:
         nothing = [np.zeros(field.input_dim) for field in state.fields]
         for budget in state.budgets:
-            scaled_rows(state.fields, lambda _: nothing, budget)
+            scaled_rows(state.fields, Wishes.growing(nothing), budget)
 
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
         return scaled_rows(state.fields, self._wishes(state, draw), budget)
@@ -103,4 +104,4 @@ def sorted_draws(
             often = np.asarray(counts[field.name]).astype("int64")
             order = np.argsort(-often, kind="stable")
             drawn[order] = np.sort(drawn)[::-1]
-    return lambda x: [np.exp(x) * drawn for drawn in draws]
+    return Wishes.growing(draws)

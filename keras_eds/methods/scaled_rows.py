@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_eds.budget import Budget
 from keras_eds.errors import BudgetError
 from keras_eds.field import Field
-from keras_eds.field_plan import FieldPlan, field_cost
-from keras_eds.layers.row_blocks import RowBlock, choose_blocks
-from keras_eds.plan import DimensionPlan, TablePlan
-from keras_eds.row_plan import RowPlan, row_cost
-
-# A wish for every id of every table, from 0; none falls as the number rises.
-Wishes = Callable[[float], Sequence[np.ndarray]]
+from keras_eds.methods.scaled_table import ScaledTable
+from keras_eds.methods.wishes import Wishes
+from keras_eds.plan import DimensionPlan
 
 _LEAST, _MOST = -60.0, 60.0
 _STEPS = 60
-# Few sizes a table: each is a block of its own, and is looked up on its own.
-_COARSENESS = 0.1
 
 
 def scaled_rows(
@@ -39,13 +33,15 @@ def scaled_rows(
 
     x is found by bisection. Where the next step of x gives the ids of a table
     different sizes, and its index cannot be paid for, that table stays as it is
-    and the others go on. Then the ids that are nearest to the next size of their
-    table get it, nearest first, as long as one fits. An id whose wish is 0 at
-    every x keeps `floor`, also where some of the budget is left.
+    and the others go on. A table that costs no less than a narrow one as wide as its
+    longest row becomes that. Then the ids that are nearest to the next size of their
+    table get it, nearest first, as long as one fits, and what is left goes to narrow
+    tables. An id whose wish is 0 at every x keeps `floor`, also where some of
+    the budget is left, unless its table is narrow.
 
     Args:
         fields: The tables.
-        wishes: Maps x from -60 to 60 to a wish for every id of every table.
+        wishes: Of their ids.
         budget: What may be kept; index, spare rows and alignment count.
         floor: The least size of an id.
         projected: Whether the rows of a table go through an alignment.
@@ -57,12 +53,20 @@ def scaled_rows(
         BudgetError: If the least sizes exceed the budget.
     """
     limit = budget.limit(fields)
-    tables = [_Table(field, floor, budget, projected) for field in fields]
+    tables = [
+        ScaledTable(field, floor, budget, projected, groups)
+        for field, groups in zip(fields, wishes.groups, strict=True)
+    ]
     _solve(tables, wishes, limit, budget)
     for table in tables:
         table.restrict()
-    ratios = _solve(tables, wishes, limit, budget)
-    _spend_the_rest(tables, ratios, limit)
+    x = _solve(tables, wishes, limit, budget)
+    while any([table.narrow_if_no_worse() for table in tables]):
+        x = _solve(tables, wishes, limit, budget)
+    for table in tables:
+        table.expand()
+    _spend_the_rest(tables, wishes.of_ids(x), limit)
+    _widen(tables, [wish.max() for wish in wishes.of_groups(x)], limit)
     return DimensionPlan(tuple(table.plan() for table in tables))
 
 
@@ -77,7 +81,12 @@ def can_differ(
         floor: The least size of an id.
         projected: Whether the rows of a table go through an alignment.
     """
-    tables = [_Table(field, floor, budget, projected) for field in fields]
+    # One id, and all others.
+    groups = [np.minimum(np.arange(field.input_dim), 1) for field in fields]
+    tables = [
+        ScaledTable(field, floor, budget, projected, of_ids)
+        for field, of_ids in zip(fields, groups, strict=True)
+    ]
     left = budget.limit(fields) - sum(table.cost for table in tables)
     for table in tables:
         least = table.cost
@@ -87,129 +96,10 @@ def can_differ(
     return False
 
 
-class _Table:
-    """One table: the sizes that its ids can have, and which each of them has."""
-
-    def __init__(
-        self, field: Field, floor: int, budget: Budget, projected: bool
-    ) -> None:
-        self.field = field
-        self.levels = np.arange(min(floor, field.output_dim), field.output_dim + 1)
-        # The wish at which each level begins.
-        self.edges = self.levels[1:] - 0.5
-        self.places = np.zeros(field.input_dim, np.int64)
-        self.frozen = False
-        self._projected = projected
-        self._budget_unit = budget.unit
-
-    def take(self, wishes: np.ndarray) -> None:
-        """Gives every id the size that belongs to its wish."""
-        if not self.frozen:
-            # A hair, so that x at the end of its range gives the whole table.
-            self.places = np.searchsorted(self.edges - 1e-9, wishes, side="right")
-
-    def nearness(self, wishes: np.ndarray) -> np.ndarray:
-        """Wish by what the next size takes; 0 where there is none."""
-        above = np.append(self.edges, np.inf)[self.places]
-        return np.where(self.rows, wishes / above, 0.0)
-
-    def restrict(self) -> None:
-        """Joins neighbouring sizes to their mean, so that there are few."""
-        if self.rows:
-            least, sizes = int(self.levels[0]), self.sizes
-            tops = [b.width + least for b in choose_blocks(sizes - least, _COARSENESS)]
-            levels, edges, below = [least], [], least
-            for top in reversed(tops):
-                joined = sizes[(sizes > below) & (sizes <= top)]
-                levels.append(round(float(joined.mean())))
-                edges.append(float(joined.min()) - 0.5)
-                below = top
-            above = np.arange(below + 1, self.field.output_dim + 1)
-            self.levels = np.append(levels, above)
-            self.edges = np.append(edges, above - 0.5)
-        self.places = np.zeros(self.field.input_dim, np.int64)
-        self.frozen = False
-
-    def drop_unused(self) -> None:
-        """Forgets the sizes that no id has."""
-        kept = np.union1d([0], self.places).astype(np.int64)
-        self.levels, self.edges = self.levels[kept], self.edges[kept[1:] - 1]
-        self.places = np.searchsorted(kept, self.places)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        return self.levels[self.places]
-
-    @property
-    def rows(self) -> bool:
-        """Whether ids differ, and packed rows cost less than the whole table."""
-        return len(self._blocks()) > 0 and self._rows_cost() < self._whole()
-
-    @property
-    def cost(self) -> int:
-        """What the table costs, in units of the budget."""
-        if self.rows:
-            return self._rows_cost()
-        return min(self._whole(), self._narrow()) if self.same else self._whole()
-
-    def prices(self) -> np.ndarray:
-        """What the next size of each id costs; infinite where no id has it yet."""
-        numbers = np.bincount(self.places, minlength=len(self.levels) + 1)
-        steps = np.diff(self.levels).astype(float) * self._unit()
-        steps = np.append(steps, np.inf)[: len(self.levels)]
-        steps[numbers[1 : len(self.levels) + 1] == 0] = np.inf
-        return np.asarray(steps[self.places])
-
-    def plan(self) -> TablePlan:
-        """What is kept of the table."""
-        width = self.field.output_dim
-        if self.rows:
-            matrix = np.eye(width)[:, : self.sizes.max()] if self._projected else None
-            turned = None if matrix is None else matrix.T
-            return RowPlan(self.field, self.sizes, matrix, turned, None, self._blocks())
-        if self.same and self._narrow() < self._whole():
-            return FieldPlan.of_columns(self.field, range(int(self.sizes[0])))
-        return FieldPlan.full(self.field)
-
-    @property
-    def same(self) -> bool:
-        """Whether all ids have one size."""
-        return bool((self.places == self.places[0]).all())
-
-    def _blocks(self) -> list[RowBlock]:
-        numbers = np.bincount(self.places, minlength=len(self.levels))
-        used = [p for p in range(len(self.levels) - 1, -1, -1) if numbers[p]]
-        if len(used) < 2:
-            return []
-        return [
-            RowBlock(int(numbers[p]), int(self.levels[p]))
-            for p in used
-            if self.levels[p]
-        ]
-
-    def _rows_cost(self) -> int:
-        cost = row_cost(self.field, self._blocks(), self._projected, False)
-        return cost.in_unit(self._budget_unit, self.field)
-
-    def _narrow(self) -> int:
-        return self._cost_at(int(self.sizes[0]))
-
-    def _whole(self) -> int:
-        return self._cost_at(self.field.output_dim)
-
-    def _cost_at(self, width: int) -> int:
-        return field_cost(self.field, width, False).in_unit(
-            self._budget_unit, self.field
-        )
-
-    def _unit(self) -> int:
-        return self.field.value_bytes if self._budget_unit == "bytes" else 1
-
-
 def _solve(
-    tables: Sequence[_Table], wishes: Wishes, limit: int, budget: Budget
-) -> list[np.ndarray]:
-    """Sets sizes at the largest x that fits; returns the wishes there."""
+    tables: Sequence[ScaledTable], wishes: Wishes, limit: int, budget: Budget
+) -> float:
+    """Sets sizes at the largest x that fits, and returns it."""
     least = sum(table.cost for table in tables)
     if least > limit:
         raise BudgetError(
@@ -220,47 +110,47 @@ def _solve(
     low = _LEAST
     while True:
         low, high = _bisect(tables, wishes, limit, low)
-        _take(tables, wishes(high))
+        _take(tables, wishes, high)
         costs = [table.cost for table in tables]
-        _take(tables, wishes(low))
+        _take(tables, wishes, low)
         entering = [
             (cost, place)
             for place, (table, cost) in enumerate(zip(tables, costs, strict=True))
             if not table.frozen and table.same and cost > table.cost
         ]
         if sum(costs) <= limit or not entering:
-            return list(wishes(low))
+            return low
         tables[max(entering)[1]].frozen = True
 
 
 def _bisect(
-    tables: Sequence[_Table], wishes: Wishes, limit: int, low: float
+    tables: Sequence[ScaledTable], wishes: Wishes, limit: int, low: float
 ) -> tuple[float, float]:
     """Neighbouring x of which the lower fits, and the higher not unless the last."""
     high = _MOST
-    if _fits(tables, wishes(high), limit):
+    if _fits(tables, wishes, high, limit):
         return high, high
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if _fits(tables, wishes(middle), limit):
+        if _fits(tables, wishes, middle, limit):
             low = middle
         else:
             high = middle
     return low, high
 
 
-def _fits(tables: Sequence[_Table], wishes: Sequence[np.ndarray], limit: int) -> bool:
-    _take(tables, wishes)
+def _fits(tables: Sequence[ScaledTable], wishes: Wishes, x: float, limit: int) -> bool:
+    _take(tables, wishes, x)
     return sum(table.cost for table in tables) <= limit
 
 
-def _take(tables: Sequence[_Table], wishes: Sequence[np.ndarray]) -> None:
-    for table, wish in zip(tables, wishes, strict=True):
+def _take(tables: Sequence[ScaledTable], wishes: Wishes, x: float) -> None:
+    for table, wish in zip(tables, wishes.of_groups(x), strict=True):
         table.take(wish)
 
 
 def _spend_the_rest(
-    tables: Sequence[_Table], wishes: Sequence[np.ndarray], limit: int
+    tables: Sequence[ScaledTable], wishes: Sequence[np.ndarray], limit: int
 ) -> None:
     while True:
         for table in tables:
@@ -285,3 +175,19 @@ def _spend_the_rest(
             for table, places in zip(tables, before, strict=True):
                 table.places = places
             return
+
+
+def _widen(tables: Sequence[ScaledTable], wishes: Sequence[float], limit: int) -> None:
+    """Widens tables without an index while that fits, who wishes most by what first."""
+    left = limit - sum(table.cost for table in tables)
+    while True:
+        fitting = [
+            (wish / (table.sizes[0] + 0.5), place, price)
+            for place, (table, wish) in enumerate(zip(tables, wishes, strict=True))
+            if wish > 0 and (price := table.widening()) is not None and price <= left
+        ]
+        if not fitting:
+            return
+        _, place, price = max(fitting)
+        tables[place].narrow(int(tables[place].sizes[0]) + 1)
+        left -= price

@@ -16,11 +16,12 @@ from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import Proposal, SearchState, Wait, WarmStart
 from keras_eds.methods.principal import principal_directions
 from keras_eds.methods.quality_ratio import check_measured
-from keras_eds.methods.scaled_rows import Wishes, can_differ, scaled_rows
+from keras_eds.methods.scaled_rows import can_differ, scaled_rows
 from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
 from keras_eds.methods.sseds import measurements_of
 from keras_eds.methods.step_course import Course, Follower, finished_steps, plans_tried
 from keras_eds.methods.tried_sizes import along, sizes_in
+from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
@@ -138,7 +139,7 @@ class SizeSteps(SingleShot):
     def check(self, state: SearchState) -> None:
         nothing = [np.zeros(field.input_dim) for field in state.fields]
         for budget in state.budgets:
-            self.fitted(state.fields, lambda _: nothing, budget)
+            self.fitted(state.fields, Wishes.growing(nothing), budget)
             if not can_differ(state.fields, budget, self.low, self.turns):
                 raise BudgetError(
                     "`budget` must have room for ids of different sizes and for the "
@@ -207,9 +208,7 @@ class SizeSteps(SingleShot):
                 sizes_in(tried), counts_of(state).values(), strict=True
             )
         ]
-        return self.fitted(
-            state.fields, lambda x: [np.exp(x) * k for k in known], budget
-        )
+        return self.fitted(state.fields, Wishes.growing(known), budget)
 
     def figures(self, state: SearchState) -> list[dict[str, float]]:
         """What is known of each finished step, in order."""

@@ -12,9 +12,9 @@ from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
 from keras_eds.methods.ciess.field_agent import FieldAgent
 from keras_eds.methods.quality_ratio import mean_ratio
-from keras_eds.methods.scaled_rows import Wishes
 from keras_eds.methods.step_course import Course
 from keras_eds.methods.tried_sizes import sizes_in
+from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
 
 FIRST_PENALTY = 0.4
@@ -84,9 +84,7 @@ class AgentCourse(Course):
         explore = 1 - (place + 1) / self._iterations
         wished = self._near([agent.propose(explore) for agent in self._agents])
         self._wished = wished
-        return self._fitted(
-            self._fields, lambda x: [np.exp(x) * wish for wish in wished], self._budget
-        )
+        return self._fitted(self._fields, Wishes.growing(wished), self._budget)
 
     def _near(self, wished: list[np.ndarray]) -> list[np.ndarray]:
         """Wishes whose means are, table by table, near those of the best step.
