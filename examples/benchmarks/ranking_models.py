@@ -34,7 +34,7 @@ chosen by NDCG@20 on the validation part ("all": trained on both, none chosen). 
 is BPR with one item that was not met, or the softmax over the item met and as many
 others as its number says. One seed a line.
 
-| data | split | model | width | loss | batch | epochs | s an epoch | {} | backend |
+| data | split | model | width | loss | batch | rate | L2 | epochs | s an epoch | {} | backend |
 | {} |
 """
 
@@ -145,12 +145,13 @@ def train(args):
 def report():
     lines = [json.loads(line) for line in LINES.read_text().splitlines()]
     names = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in KS]
-    rule = " | ".join(["---"] * (9 + len(names)))
+    rule = " | ".join(["---"] * (11 + len(names)))
     text = HEAD.format(" | ".join(names), rule)
     for line in lines:
         cells = [line[k] for k in ("data", "split", "model", "width")]
         wide = f" {line['negatives']}" if line["loss"] == "softmax" else ""
         cells += [line["loss"] + wide, line["batch"]]
+        cells += [f"{line['learning_rate']:g}", f"{line['l2']:g}"]
         chosen = "all" if line["final"] else line["best_epoch"]
         cells += [f"{chosen} of {line['epochs']}"]
         cells += [f"{line['seconds_an_epoch']:.1f}"]
