@@ -34,7 +34,7 @@ chosen by NDCG@20 on the validation part ("all": trained on both, none chosen). 
 is BPR with one item that was not met, or the softmax over the item met and as many
 others as its number says. One seed a line.
 
-| data | split | model | width | loss | batch | rate | L2 | epochs | s an epoch | {} | backend |
+| data | split | model | width | loss | batch | rate | L2 | epochs | s/epoch | {} | on |
 | {} |
 """
 
