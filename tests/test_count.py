@@ -112,9 +112,8 @@ def test_gaps_are_no_ids(kind, tmp_path):
     small = search.load_model(search.oracle.get_best_trials()[0])
     assert small.count_params() < model.count_params()
     assert small(x).shape == (60, 1)
-    search = keras_eds.EDSSearch(
-        build, 0.5, "ciess", "val_auc", directory=tmp_path / "c"
-    )
+    ciess = keras_eds.methods.CIESS(low=0)
+    search = keras_eds.EDSSearch(build, 0.5, ciess, "val_auc", directory=tmp_path / "c")
     with pytest.raises(DataError, match="one example after the other"):
         search.search(batches, validation_data=batches, epochs=1, verbose=0)
 
