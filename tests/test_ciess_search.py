@@ -693,6 +693,18 @@ def test_bad_input(tmp_path):
         np.testing.assert_array_equal(sizes, tried)
 
 
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        ({"nois": "uniform"}, r"`agent` must have arguments of Agent alone.*'nois'"),
+        ({"td3": {"gama": 0.5}}, r"`agent\['td3'\]` must have .*'gama'.*'gamma'"),
+    ],
+)
+def test_options_that_nobody_has_are_refused(agent, message):
+    with pytest.raises(ValueError, match=message):
+        CIESS(agent=agent)
+
+
 def test_another_quality_is_another_search(tmp_path):
     search(tmp_path, build, 0.5, method=ciess(quality=lambda model: {}))
     with pytest.raises(ProjectError, match="same method"):

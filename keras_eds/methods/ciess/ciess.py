@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from keras_eds.methods.ciess.agent import Agent
 from keras_eds.methods.ciess.course import AgentCourse
 from keras_eds.methods.ciess.field_agent import agent_options
 from keras_eds.methods.ciess.reward import Reward
+from keras_eds.methods.ciess.td3 import TD3
 from keras_eds.methods.single_shot import check_choice, check_count
 from keras_eds.methods.size_steps import Basis, SizeSteps, counts_of
 from keras_eds.surgery.small_layer import Alignment
@@ -161,9 +163,9 @@ class CIESS(SizeSteps):
         if penalty is not None:
             Reward(1, penalty)
         check_count("updates", updates, 0)
-        _check_free("agent", self.agent, ("low", "high", "seed"))
-        td3 = self.agent.get("td3") or {}
-        _check_free("agent['td3']", td3, ("low", "high", "seed", "state_size"))
+        _check_options("agent", self.agent, Agent, ("low", "high", "seed"))
+        td3, fixed = self.agent.get("td3") or {}, ("low", "high", "seed", "state_size")
+        _check_options("agent['td3']", td3, TD3, fixed)
         Agent(low, low + 1, **agent_options(1, self.agent))
 
     @property
@@ -192,7 +194,16 @@ class CIESS(SizeSteps):
         )
 
 
-def _check_free(name: str, given: Mapping[str, Any], fixed: Sequence[str]) -> None:
+def _check_options(
+    name: str, given: Mapping[str, Any], of: type, fixed: Sequence[str]
+) -> None:
+    known = set(inspect.signature(of).parameters)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ValueError(
+            f"`{name}` must have arguments of {of.__name__} alone. Received: "
+            f"{unknown}. Choose from {sorted(known - set(fixed))}."
+        )
     taken = sorted(set(given) & set(fixed))
     if taken:
         raise ValueError(
