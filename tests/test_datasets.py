@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_eds.datasets import (
@@ -612,3 +613,19 @@ def test_docstring_examples_run(name):
     module = importlib.import_module(f"keras_eds.datasets.{name}")
     results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert results.attempted and not results.failed
+
+
+@pytest.mark.parametrize("change", ["not packed", "cut off", "no click"])
+def test_a_damaged_avazu_is_refused(tmp_path, change):
+    path = tmp_path / "train.gz"
+    write_avazu(path)
+    if change == "not packed":
+        path.write_text("id,click\n")
+    elif change == "cut off":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        table = pd.read_csv(path, dtype=str)
+        table.loc[2, "click"] = None
+        table.to_csv(path, index=False)
+    with pytest.raises(DataError, match="clicks of 0 or 1. Received: .*train.gz"):
+        load_avazu(tmp_path)

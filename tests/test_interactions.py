@@ -190,6 +190,18 @@ def test_one_file_is_not_read_twice(load, name, lists):
     assert as_set(given.train) == as_set(load(lists, split="standard").train)
 
 
+def test_half_of_the_lists_or_a_damaged_one_is_refused(lists):
+    (lists / "test.txt").unlink()
+    with pytest.raises(DataError, match="must have both parts.*without test.txt"):
+        load_gowalla(lists)
+    folder = lists / "packed"
+    folder.mkdir()
+    (folder / "train.txt.gz").write_bytes(b"0 1 2")
+    (folder / "test.txt.gz").write_bytes(b"0 3")
+    with pytest.raises(DataError, match="must be lines of integers.*train.txt.gz"):
+        load_gowalla(folder)
+
+
 def test_missing_lists_name_the_address(tmp_path):
     with pytest.raises(FileNotFoundError, match="gowalla/train.txt and .*test.txt"):
         load_gowalla(tmp_path)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.datasets.find_data import find_data
+from keras_eds.datasets.find_data import UNREADABLE, find_data
 from keras_eds.datasets.interactions import Interactions
 from keras_eds.datasets.pairs import Pairs
 from keras_eds.datasets.split_by_user import split_by_user
@@ -186,7 +186,13 @@ def _test_file(train: Path) -> Path:
             "`path` must be a folder with train.txt and test.txt, or its train.txt. "
             f"Received: {train}. Pass the folder."
         )
-    return train.with_name(train.name.replace("train", "test"))
+    test = train.with_name(train.name.replace("train", "test"))
+    if not test.exists():
+        raise DataError(
+            f"`path` must have both parts. Received: {train} without {test.name} "
+            "beside it. Pass the folder of LightGCN's files."
+        )
+    return test
 
 
 def _read(file: Path) -> npt.NDArray[np.int64]:
@@ -195,7 +201,7 @@ def _read(file: Path) -> npt.NDArray[np.int64]:
     try:
         with open_text(file, "rt") as lines:
             rows = [np.array(line.split(), "int64") for line in lines]
-    except ValueError as error:
+    except UNREADABLE as error:
         raise DataError(
             "The interactions must be lines of integers, `user item item ..`. "
             f"Received: {file} ({error}). Pass the folder of LightGCN's files."

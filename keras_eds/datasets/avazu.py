@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from keras_eds.datasets.dataset import Dataset, deal_out, split_rows
-from keras_eds.datasets.find_data import find_data
+from keras_eds.datasets.find_data import UNREADABLE, find_data
 from keras_eds.datasets.vocabulary import check_min_count, encode
 from keras_eds.errors import DataError
 from keras_eds.models.field_spec import FieldSpec
@@ -64,7 +65,7 @@ def load_avazu(
 
     Raises:
         FileNotFoundError: If there are no data; says how to get them.
-        DataError: If the file lacks one of the columns.
+        DataError: If the file cannot be read, or lacks one of the columns.
         ValueError: If another argument breaks the rules above.
 
     Example:
@@ -77,19 +78,13 @@ def load_avazu(
     """
     check_min_count(min_count)
     file = find_data("avazu", path, _FILENAMES, _ADVICE)
-    header = pd.read_csv(file, nrows=0).columns
-    missing = [name for name in ("click", "hour", *CATEGORIES) if name not in header]
-    if missing:
+    try:
+        table = _read(file, max_rows)
+    except UNREADABLE as error:
         raise DataError(
-            "An Avazu file must have the columns of the competition. Received: "
-            f"{file} without {missing}. Pass train.csv or train.gz."
-        )
-    table = pd.read_csv(
-        file,
-        usecols=["click", "hour", *CATEGORIES],
-        dtype={"click": "float32", "hour": "str", **dict.fromkeys(CATEGORIES, "str")},
-        nrows=max_rows,
-    )
+            "An Avazu file must be the competition's CSV, with clicks of 0 or 1. "
+            f"Received: {file} ({error}). Pass train.csv or train.gz."
+        ) from error
     parts = split_rows(len(table), split, fractions, seed)
     time = pd.to_datetime(table["hour"], format="%y%m%d%H")
     columns = {"hour": time.dt.hour, "weekday": time.dt.day_of_week}
@@ -100,3 +95,19 @@ def load_avazu(
         fields.append(FieldSpec(name, size))
     labels = table["click"].to_numpy()
     return deal_out(fields, encoded, labels, parts, f"Avazu, {file}")
+
+
+def _read(file: Path, max_rows: int | None) -> pd.DataFrame:
+    header = pd.read_csv(file, nrows=0).columns
+    missing = [name for name in ("click", "hour", *CATEGORIES) if name not in header]
+    if missing:
+        raise ValueError(f"without the columns {missing}")
+    table = pd.read_csv(
+        file,
+        usecols=["click", "hour", *CATEGORIES],
+        dtype={"click": "float32", "hour": "str", **dict.fromkeys(CATEGORIES, "str")},
+        nrows=max_rows,
+    )
+    if not table["click"].isin([0, 1]).all():
+        raise ValueError("a click that is neither 0 nor 1")
+    return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from keras_eds.datasets.dataset import Dataset, deal_out, split_rows
-from keras_eds.datasets.find_data import find_data
+from keras_eds.datasets.find_data import UNREADABLE, find_data
 from keras_eds.datasets.vocabulary import check_min_count, encode
 from keras_eds.errors import DataError
 from keras_eds.models.argument_checks import check_positive_integer
@@ -22,7 +21,6 @@ from keras_eds.models.field_spec import FieldSpec
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))
 CATEGORIES = tuple(f"C{i}" for i in range(1, 27))
 _COLUMNS = ("label", *INTEGERS, *CATEGORIES)
-_UNREADABLE = (ValueError, EOFError, gzip.BadGzipFile, zlib.error)
 _FILENAMES = (
     "train.txt",
     "train.txt.gz",
@@ -159,7 +157,7 @@ def _read(file: Path, max_rows: int | None) -> pd.DataFrame:
         )
         if not table["label"].isin([0, 1]).all():
             raise ValueError("a label that is neither 0 nor 1")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(
             "A Criteo file must have 40 tab-separated columns without a header, or "
             "comma-separated ones with the header `label,I1,..,C26`; the label is 0 "

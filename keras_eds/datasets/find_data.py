@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+
+# What readers raise for text that is not theirs, and for damaged archives.
+UNREADABLE = (ValueError, EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def find_data(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from keras_eds.datasets.dataset import Dataset, deal_out, split_rows
-from keras_eds.datasets.find_data import find_data
+from keras_eds.datasets.find_data import UNREADABLE, find_data
 from keras_eds.datasets.vocabulary import encode
 from keras_eds.errors import DataError
 from keras_eds.models.field_spec import FieldSpec
@@ -30,15 +28,7 @@ _ADVICE = (
     f"Download and unpack {URL} and pass its folder as `path`, or let "
     "`download=True` do it."
 )
-_UNREADABLE = (
-    ValueError,
-    KeyError,
-    EOFError,
-    FileNotFoundError,
-    gzip.BadGzipFile,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_UNREADABLE = (*UNREADABLE, KeyError, FileNotFoundError, zipfile.BadZipFile)
 
 
 def load_movielens_1m(
