@@ -9,7 +9,8 @@ values drawn anew, random sizes sorted by frequency, and MDE by popularity; befo
 after retraining. AMTL retrains sizes for ids and one width a field: the better one on
 validation data stands under its name, each under "AMTL: ids" and "AMTL: fields". Under
 "int8" budgets count a byte a value, and quantized models are scored: what a search
-does by default, and equal widths. Everything is chosen on validation data and reported
+does by default, and equal widths. "default" is that search with floats: principal rows
+and SSEDS's widths, whichever scores better on validation data. Everything is chosen on validation data and reported
 on test data.
 
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
@@ -72,6 +73,7 @@ SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "MDE by popularity": (MDE, BUDGETS),
     "equal, int8": (Uniform, INT8_BUDGETS),
     "principal rows, int8": (PrincipalRows, INT8_BUDGETS),
+    "default": (PrincipalRows, BUDGETS),
 }
 
 
@@ -178,7 +180,7 @@ class Bench:
                     "table_values": plan.num_parameters(),
                     "widths": [round(kept.mean_dim, 2) for kept in plan],
                 }
-                if isinstance(method, SSEDS | PrincipalRows) and int8 is None:
+                if isinstance(method, SSEDS | PrincipalRows) and method.draws == 1:
                     before = keras_eds.apply_plan(full, plan)
                     rows.append(self.row(f"{name}, before", before, **extra))
                 kept = search.load_model(trial)
