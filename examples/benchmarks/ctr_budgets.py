@@ -10,8 +10,8 @@ after retraining. AMTL retrains sizes for ids and one width a field: the better 
 validation data stands under its name, each under "AMTL: ids" and "AMTL: fields". Under
 "int8" budgets count a byte a value, and quantized models are scored: what a search
 does by default, and equal widths. "default" is that search with floats: principal rows
-and SSEDS's widths, whichever scores better on validation data. Everything is chosen on validation data and reported
-on test data.
+and SSEDS's widths, whichever scores better on validation data. Everything is chosen on
+validation data and reported on test data.
 
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset movielens
     KERAS_BACKEND=jax python examples/benchmarks/ctr_budgets.py --dataset criteo
