@@ -15,7 +15,11 @@ from keras_eds.measurements import FieldMeasurement, Measurements
 from keras_eds.methods import Outcome, PrincipalRows, Proposal
 from keras_eds.methods.principal import PrincipalBasis
 from keras_eds.methods.principal_rows import weighed_by_counts
-from keras_eds.methods.row_allocation import TableOptions, allocate_rows
+from keras_eds.methods.row_allocation import (
+    TableOptions,
+    _spend_the_rest,
+    allocate_rows,
+)
 from keras_eds.reporting import plot_popularity
 
 
@@ -238,3 +242,15 @@ def test_plans_that_differ_are_all_trained_also_side_by_side():
     # The second budget's first one ends before all others.
     state = method.observe(state, running.pop(2), Outcome(0.5))
     assert method.propose(state, running) is None
+
+
+def test_what_is_left_opens_no_size_whose_spare_row_is_not_paid_for():
+    """Ids of sizes 0 and 8; one value is left, which an id of size 1 would cost."""
+    field, levels = Field("user", 6, 8), np.array([0, 1, 8])
+    worth = np.tile([0.0, 0.5, 1.0], (6, 1))
+    table = TableOptions(field, np.zeros(9), levels, worth)
+    table.chosen = np.array([2, 2, 0, 0, 0, 0])
+    unit = Budget(parameters=1)
+    limit = table.cost(unit) + 1
+    _spend_the_rest([table], unit, limit)
+    assert table.cost(unit) <= limit

@@ -81,13 +81,14 @@ class TableOptions:
         """What can be taken next: worth a unit, price, id or -1, and place."""
         if not isinstance(self.chosen, np.ndarray):
             return self._width_step(budget)
-        top = int(self.chosen.max())
+        # A size that no id has yet would cost a spare row, too.
+        used = np.bincount(self.chosen, minlength=len(self.levels)) > 0
         now = np.take_along_axis(self.by_level, self.chosen[:, None], axis=1)
         prices = (self.levels[None, :] - self.levels[self.chosen][:, None]).astype(
             float
         )
         prices *= self._unit(budget)
-        higher = (prices > 0) & (np.arange(len(self.levels)) <= top)
+        higher = (prices > 0) & used
         worth = np.where(higher, self.by_level - now, 0.0)
         ratios = np.where(worth > 0, worth / np.where(higher, prices, 1.0), 0.0)
         place = np.argmax(ratios, axis=1)
