@@ -110,9 +110,11 @@ def test_what_keeps_an_oracle_from_going_on_is_raised(tmp_path):
     found = keras_tuner.Tuner(hypermodel=Own(), oracle=oracle, directory=tmp_path)
     with pytest.raises(StageError, match="measured saliency"):
         found.search(X, Y, validation_data=val(), **FIT)
-    # KerasTuner's lock is free again.
+    # KerasTuner's lock is free again, and what was corrected is not raised again.
     with pytest.raises(StageError, match="measured saliency"):
         found.oracle.create_trial("another")
+    oracle.method = keras_eds.methods.Uniform()
+    assert oracle.create_trial("another").status == "RUNNING"
 
 
 def test_a_plan_beyond_its_budget_is_never_trained():

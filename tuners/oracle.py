@@ -174,6 +174,7 @@ class EDSOracle(keras_tuner.Oracle):
 
     def create_trial(self, tuner_id: str) -> Any:
         """The next trial; raises what kept the method from proposing one."""
+        self.error = None
         trial = super().create_trial(tuner_id)
         # Here KerasTuner holds no lock. A chief tells when its workers have ended.
         if self.error is not None and "KERASTUNER_ORACLE_IP" not in os.environ:
@@ -204,7 +205,7 @@ class EDSOracle(keras_tuner.Oracle):
             assert proposal.budget is not None
             return abs(math.log(proposal.budget.share(self.fields)) - share)
 
-        return int(str(min(best, key=distance).settings["draw"]))
+        return int(min(best, key=distance).settings["draw"])
 
     def get_best_trials(
         self, num_trials: int = 1, budget: Budget | float | str | None = None
