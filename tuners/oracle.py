@@ -7,12 +7,9 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import keras_tuner
-
-from keras_eds import archive, methods
+from keras_eds import methods
 from keras_eds.budget import Budget, parse_budgets
 from keras_eds.errors import BudgetError, PlanError, ProjectError
 from keras_eds.field import Field
@@ -21,21 +18,16 @@ from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Method, Outcome, Proposal, SearchState
 from keras_eds.plan import DimensionPlan
-from keras_eds.tuners.trial_files import (
-    TrialFiles,
-    proposal_values,
-    read_json,
-    read_proposal,
-)
+from keras_eds.tuners.saved_oracle import SavedOracle
+from keras_eds.tuners.trial_files import TrialFiles, proposal_values, read_proposal
 
 # How long a worker that has to wait is held back, so that it does not ask at once.
 IDLE_SECONDS = 0.1
-READINGS = 20
 
 Budgets = Budget | float | str | Sequence[Budget | float | str]
 
 
-class EDSOracle(keras_tuner.Oracle):
+class EDSOracle(SavedOracle):
     """Turns a method's proposals into trials, and trials into observations.
 
     The state of the method is not stored: it follows from the trials that have
@@ -245,71 +237,14 @@ class EDSOracle(keras_tuner.Oracle):
         )
         return done[:num_trials]
 
-    def failed_trials(self) -> list[Any]:
-        """The trials that failed for good."""
-        return [t for t in self.trials.values() if t.status == "FAILED"]
-
-    # What is kept on disk: a search may be killed at any moment.
-
-    def save(self) -> None:
-        """Saves the oracle, all or nothing."""
-        _write_json(self._get_oracle_fname(), self.get_state())
-
-    def _save_trial(self, trial: Any) -> None:
-        path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
-        _write_json(path, trial.get_state())
-
     def reload(self) -> None:
-        """Reads what was saved, and tidies up what a killed process left behind.
+        """Reads what was saved; the method sees all trials anew.
 
         Raises:
             ProjectError: If a file is missing or damaged.
         """
-        self._check_files()
-        self.trials: dict[str, Any] = {}
-        try:
-            super().reload()
-            self._tidy_up()
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise ProjectError(
-                "`directory` must hold a project of this library. Received: "
-                f"{str(self._project_dir)!r}, which could not be read "
-                f"({type(error).__name__}: {error}). Start again with overwrite=True."
-            ) from error
+        super().reload()
         self._start()
-
-    def follow(self) -> None:
-        """Reads what another process may be writing at this moment."""
-        for _ in range(READINGS - 1):
-            try:
-                return self.reload()
-            except ProjectError:
-                time.sleep(IDLE_SECONDS)
-        self.reload()
-
-    def _tidy_up(self) -> None:
-        # A process may die between the writing of a trial and of the oracle.
-        self.trials = {name: self.trials[name] for name in self.start_order}
-        for name, trial in self.trials.items():
-            # The project may have been moved.
-            trial.hyperparameters.values["eds/folder"] = self._get_trial_dir(name)
-        # Whoever starts a search again has corrected what made a stage fail.
-        failed = {trial.trial_id for trial in self.failed_trials()}
-        self.end_order: list[str] = [
-            name for name in self.end_order if name not in failed
-        ]
-        for name in failed:
-            self._run_times[name] = 0
-        again = {*self._retry_queue, *failed} - set(self.end_order)
-        # KerasTuner takes the last one first.
-        self._retry_queue: list[str] = sorted(
-            again, key=self.start_order.index, reverse=True
-        )
-
-    def _check_files(self) -> None:
-        path = Path(self._get_oracle_fname())
-        for name in read_json(path).get("start_order", []):
-            read_json(path.parent / f"trial_{name}" / "trial.json")
 
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()
@@ -346,7 +281,3 @@ def check_seed(seed: object) -> None:
         "`seed` must be None or an integer from 0 to 2**31 - 1. "
         f"Received: seed={seed!r}. Give such a number."
     )
-
-
-def _write_json(path: str | Path, content: Any) -> None:
-    archive.write_bytes(path, json.dumps(content).encode())

@@ -50,13 +50,14 @@ def allocate(
     ]
     left = limit - sum(ladder.cost for ladder in ladders)
     if left < 0:
+        remedy = "or lower the least size."
+        if constant:
+            remedy = "lower the floor, or drop to zero vectors with fill='zero'."
         raise BudgetError(
             f"`budget` must be at least {limit - left} {budget.unit}, the least "
             f"possible for these {len(fields)} tables. Received: {budget.label}, which "
-            f"is {limit} {budget.unit}. Raise it, "
-            + ("lower the floor, or drop to zero vectors with fill='zero'."
-               if constant else "or lower the least size.")
-        )  # fmt: skip
+            f"is {limit} {budget.unit}. Raise it, {remedy}"
+        )
     heap: list[tuple[float, int, int]] = []
     for place, ladder in enumerate(ladders):
         _push(heap, place, ladder, left)

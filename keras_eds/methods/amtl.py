@@ -205,7 +205,6 @@ def _wishes(
     # Masks that are sure of themselves have odds that no x from -60 to 60 would turn.
     reach = max(float(np.abs(o[np.abs(o) < _NEVER]).max(initial=0)) for o in odds)
     scale = max(1.0, (reach + _SURE) / 60)
-
     used = [np.unique(of_id, return_inverse=True) for of_id in groups]
 
     def of_groups(x: float) -> list[np.ndarray]:

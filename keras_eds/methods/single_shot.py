@@ -126,5 +126,5 @@ def check_count(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(
             f"`{name}` must be an integer of at least {least}. "
-            f"Received: {name}={value!r}. Give such a number, as int(...)."
+            f"Received: {name}={value!r}. Give such a number, as a Python int."
         )
