@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.argument_checks import check_choice, check_number
 from keras_eds.datasets.find_data import UNREADABLE, find_data
 from keras_eds.datasets.interactions import Interactions
 from keras_eds.datasets.pairs import Pairs
@@ -113,16 +114,9 @@ def _load(
     seed: int,
     download: bool,
 ) -> Interactions:
-    if split not in _SPLITS:
-        raise ValueError(
-            f"`split` must be one of {_SPLITS}. Received: split={split!r}. "
-            "Use 'standard' for the split of the files."
-        )
-    if not 0 <= validation < 1:
-        raise ValueError(
-            f"`validation` must be in [0, 1). Received: validation={validation}. "
-            "Use 0 for no validation part."
-        )
+    check_choice("split", split, _SPLITS, "Take 'standard' for that of the files.")
+    remedy = "0 is no validation part."
+    check_number("validation", validation, least=0, below=1, remedy=remedy)
     file = _find(name, path, download)
     test_file = _test_file(file)
     train, test = _read(file), _read(test_file)

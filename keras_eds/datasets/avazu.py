@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.datasets.dataset import Dataset, deal_out, split_rows
 from keras_eds.datasets.find_data import UNREADABLE, find_data
-from keras_eds.datasets.vocabulary import check_min_count, encode
+from keras_eds.datasets.vocabulary import encode
 from keras_eds.errors import DataError
 from keras_eds.models.field_spec import FieldSpec
 
@@ -76,7 +77,7 @@ def load_avazu(
 
     Reference: Avazu, Click-Through Rate Prediction, Kaggle 2014.
     """
-    check_min_count(min_count)
+    check_integer("min_count", min_count)
     file = find_data("avazu", path, _FILENAMES, _ADVICE)
     try:
         table = _read(file, max_rows)

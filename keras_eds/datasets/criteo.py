@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.datasets.dataset import Dataset, deal_out, split_rows
 from keras_eds.datasets.find_data import UNREADABLE, find_data
-from keras_eds.datasets.vocabulary import check_min_count, encode
+from keras_eds.datasets.vocabulary import encode
 from keras_eds.errors import DataError
-from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.models.field_spec import FieldSpec
 
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))
@@ -83,10 +83,10 @@ def load_criteo(
     Juan et al., Field-aware Factorization Machines for CTR Prediction,
     RecSys 2016, for the buckets (their code).
     """
-    check_min_count(min_count)
+    check_integer("min_count", min_count)
     _check_numeric_bins(numeric_bins)
     if max_rows is not None:
-        check_positive_integer("max_rows", max_rows)
+        check_integer("max_rows", max_rows)
     file = find_data("criteo", path, _FILENAMES, _ADVICE)
     table = _read(file, max_rows)
     parts = split_rows(len(table), split, fractions, seed)

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.datasets.pairs import Pairs, checked_ids
 from keras_eds.datasets.triples import Triples
-from keras_eds.models.argument_checks import check_positive_integer
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
@@ -62,7 +62,7 @@ class Histories(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.length = check_positive_integer("length", length)
+        self.length = check_integer("length", length)
         self.negatives = negatives
         self.seed = seed
         self._seen = pairs if seen is None else seen

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.datasets.pairs import Pairs
 from keras_eds.datasets.unseen_items import UnseenItems
-from keras_eds.models.argument_checks import check_positive_integer
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -51,8 +51,8 @@ def triple_stream(
     """
     import tensorflow as tf
 
-    size = check_positive_integer("batch_size", batch_size)
-    columns = check_positive_integer("negatives", negatives)
+    size = check_integer("batch_size", batch_size)
+    columns = check_integer("negatives", negatives)
     draw = _draws(UnseenItems(pairs))
     users, items = tf.constant(pairs.users), tf.constant(pairs.items)
     count = len(pairs)

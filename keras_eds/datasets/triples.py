@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.datasets.pairs import Pairs
 from keras_eds.datasets.unseen_items import UnseenItems
-from keras_eds.models.argument_checks import check_positive_integer
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 _ORDERS = ("interactions", "users")
@@ -66,12 +66,12 @@ class Triples(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.batch_size = check_positive_integer("batch_size", batch_size)
+        self.batch_size = check_integer("batch_size", batch_size)
         self.negatives, self._unseen = 0, None
         if negatives is not None:
-            self.negatives = check_positive_integer("negatives", negatives)
+            self.negatives = check_integer("negatives", negatives)
             self._unseen = UnseenItems(_met(pairs, seen))
-        check_order(order)
+        check_choice("order", order, _ORDERS)
         self.pairs = pairs
         self.order = order
         self.seed = seed
@@ -125,12 +125,3 @@ def _met(pairs: Pairs, seen: Pairs | None) -> Pairs:
     keys = np.union1d(pairs.keys, seen.keys[known])
     users, items = np.divmod(keys, max(1, pairs.num_items))
     return Pairs.of(users, items, pairs.num_users, pairs.num_items)
-
-
-def check_order(order: str) -> None:
-    """Refuse an `order` that is not known."""
-    if order not in _ORDERS:
-        raise ValueError(
-            f"`order` must be one of {_ORDERS}. Received: order={order!r}. "
-            "Use 'interactions' for every interaction once an epoch."
-        )

@@ -8,15 +8,6 @@ import numpy as np
 import pandas as pd
 
 
-def check_min_count(min_count: int) -> None:
-    """Refuse a `min_count` below 1."""
-    if min_count < 1:
-        raise ValueError(
-            "`min_count` must be at least 1. Received: "
-            f"min_count={min_count}. Use 1 to keep every id seen in training."
-        )
-
-
 def encode(
     values: Any, train: np.ndarray, min_count: int = 1
 ) -> tuple[np.ndarray, int]:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from keras_eds.arrays import as_array
-from keras_eds.layers.frequency_features import ALPHA_FROM
-
-
-def check_integer(name: str, value: Any, least: int = 1) -> None:
-    """Refuses what is not an integer of at least `least`.
-
-    Raises:
-        ValueError: If `value` is none.
-    """
-    if not _is_integer(value) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. "
-            f"Received: {name}={value!r}. Give a larger one."
-        )
 
 
 def check_min_size(min_size: Any, output_dim: int) -> None:
@@ -52,34 +36,6 @@ def check_hidden_units(hidden_units: Any) -> tuple[int, ...]:
             f"hidden_units={hidden_units!r}. Give for instance (32,)."
         )
     return tuple(hidden_units)
-
-
-def check_number(name: str, value: Any, above: bool) -> float:
-    """Reads a finite number of at least 0; with `above`, more than 0.
-
-    Raises:
-        ValueError: If `value` is none.
-    """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (above and value == 0):
-        raise ValueError(
-            f"`{name}` must be a finite number {'above' if above else 'of at least'} "
-            f"0. Received: {name}={value!r}. Give for instance 1.0."
-        )
-    return float(value)
-
-
-def check_alpha_from(alpha_from: Any) -> None:
-    """Refuses a source of alpha that does not exist.
-
-    Raises:
-        ValueError: If `alpha_from` is none of `ALPHA_FROM`.
-    """
-    if alpha_from not in ALPHA_FROM:
-        raise ValueError(
-            f"`alpha_from` must be one of {ALPHA_FROM}. "
-            f"Received: alpha_from={alpha_from!r}. Choose one of these."
-        )
 
 
 def check_table(

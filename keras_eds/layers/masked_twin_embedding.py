@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import constraints, ops
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers import masked_twin_checks as checks
 from keras_eds.layers.combining import reduce_rows
@@ -151,8 +152,8 @@ class MaskedTwinEmbedding(LookupLayer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        checks.check_integer("input_dim", input_dim)
-        checks.check_integer("output_dim", output_dim)
+        input_dim = check_integer("input_dim", input_dim)
+        output_dim = check_integer("output_dim", output_dim)
         super().__init__(
             input_dim,
             output_dim,

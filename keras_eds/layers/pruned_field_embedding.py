@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import constraints, initializers, ops
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.backend.lookup import lookup
 from keras_eds.layers.combining import (
     reduce_constant,
@@ -76,7 +77,15 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
         **kwargs: Any,
     ) -> None:
         output_dim = kept_dim if output_dim is None else output_dim
-        _check_sizes(input_dim, kept_dim, output_dim)
+        input_dim = check_integer("input_dim", input_dim)
+        remedy = "For a dropped field give kept_dim=0 and output_dim=..."
+        output_dim = check_integer("output_dim", output_dim, remedy=remedy)
+        kept_dim = check_integer("kept_dim", kept_dim, 0)
+        if kept_dim > output_dim:
+            raise ValueError(
+                "`kept_dim` must be at most `output_dim`. Received: "
+                f"kept_dim={kept_dim}, output_dim={output_dim}. Lower kept_dim."
+            )
         super().__init__(
             input_dim,
             output_dim,
@@ -159,20 +168,3 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
             embeddings_constraint=constraints.serialize(self.embeddings_constraint),
         )
         return config
-
-
-def _check_sizes(input_dim: int, kept_dim: int, output_dim: int) -> None:
-    sizes = {"input_dim": input_dim, "kept_dim": kept_dim, "output_dim": output_dim}
-    for name, value in sizes.items():
-        least = 0 if name == "kept_dim" else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer of at least {least}. "
-                f"Received: {name}={value!r}. For a dropped field give kept_dim=0 "
-                "and output_dim=..."
-            )
-    if kept_dim > output_dim:
-        raise ValueError(
-            "`kept_dim` must be at most `output_dim`. Received: "
-            f"kept_dim={kept_dim}, output_dim={output_dim}. Lower kept_dim."
-        )

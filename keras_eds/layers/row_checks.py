@@ -12,20 +12,6 @@ from keras_eds.arrays import as_array
 from keras_eds.layers.row_blocks import Ints, RowBlock, starts
 
 
-def check_dim(name: str, value: Any) -> None:
-    """Refuses what is not a positive integer.
-
-    Raises:
-        ValueError: If `value` is not an int of at least 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"`{name}` must be an integer of at least 1. "
-            f"Received: {name}={value!r}. Give the number of "
-            f"{'ids' if name == 'input_dim' else 'values of a whole vector'}."
-        )
-
-
 def check_dense(
     table: npt.NDArray[Any], projection: npt.NDArray[Any] | None, constant: Any
 ) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import initializers, ops
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.arrays import as_array
 from keras_eds.backend.block_lookup import block_lookup
 from keras_eds.backend.lookup import lookup
@@ -22,7 +23,6 @@ from keras_eds.layers.lookup_layer import LookupLayer
 from keras_eds.layers.row_checks import (
     check_blocks,
     check_dense,
-    check_dim,
     check_fit,
     check_rows,
     check_sizes,
@@ -102,8 +102,8 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         combiner: str | None = None,
         **kwargs: Any,
     ) -> None:
-        check_dim("input_dim", input_dim)
-        check_dim("output_dim", output_dim)
+        input_dim = check_integer("input_dim", input_dim)
+        output_dim = check_integer("output_dim", output_dim)
         super().__init__(
             input_dim,
             output_dim,

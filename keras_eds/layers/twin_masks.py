@@ -10,11 +10,13 @@ import numpy.typing as npt
 from keras import activations, initializers, ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
+from keras_eds.argument_checks import check_choice, check_integer, check_number
 from keras_eds.backend.lookup import gather, lookup
 from keras_eds.layers import masked_twin_checks as checks
 from keras_eds.layers import prefix_mask
 from keras_eds.layers.counts_variable import CountsVariable
 from keras_eds.layers.frequency_features import (
+    ALPHA_FROM,
     COLUMNS,
     NUM_FEATURES,
     frequency_groups,
@@ -78,25 +80,22 @@ class TwinMasks(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        checks.check_integer("input_dim", input_dim)
-        checks.check_integer("output_dim", output_dim)
+        self.input_dim = check_integer("input_dim", input_dim)
+        self.output_dim = check_integer("output_dim", output_dim)
         checks.check_min_size(min_size, output_dim)
-        checks.check_integer("groups", groups, least=2)
-        checks.check_alpha_from(alpha_from)
-        self.input_dim = input_dim
-        self.output_dim = output_dim
-        self.groups = groups
+        self.groups = check_integer("groups", groups, 2)
+        check_choice("alpha_from", alpha_from, ALPHA_FROM)
         self.hidden_units = checks.check_hidden_units(hidden_units)
         self.activation = activations.get(activation)
         self.twins = twins
         self.alpha_from = alpha_from
         self.min_size = min_size
-        self.size_spread = checks.check_number("size_spread", size_spread, above=True)
+        self.size_spread = check_number("size_spread", size_spread, above=0)
         self.mask_zero = mask_zero
         self.seed = seed
         # Ids are no floats.
         self.autocast = False
-        self._temperature = checks.check_number("temperature", temperature, above=True)
+        self._temperature = check_number("temperature", temperature, above=0)
         self._size_penalty = size_penalty
         self.temperature = self._add_fixed("temperature", (), self._temperature)
         # What every further value of an id of each group costs, in logits; a search
@@ -104,7 +103,7 @@ class TwinMasks(keras.layers.Layer):
         self.price = self._add_fixed("price", (groups,), 0.0)
         self.size_penalty = None
         if size_penalty is not None:
-            checks.check_number("size_penalty", size_penalty, above=False)
+            check_number("size_penalty", size_penalty, least=0)
             self.size_penalty = self._add_fixed("size_penalty", (), size_penalty)
         self._matrix = prefix_mask.prefix_matrix(output_dim, min_size)
         # Group 0 has the least size, whatever the twins say, and teaches them nothing.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.budget import Budget
 from keras_eds.errors import StageError
 from keras_eds.field import Field
@@ -16,12 +17,7 @@ from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import Proposal, SearchState
 from keras_eds.methods.scaled_rows import scaled_rows
-from keras_eds.methods.single_shot import (
-    Pretrain,
-    SingleShot,
-    check_choice,
-    check_count,
-)
+from keras_eds.methods.single_shot import Pretrain, SingleShot
 from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
 
@@ -115,8 +111,8 @@ class AMTL(SingleShot):
         check_choice("compare", compare, (True, False))
         super().__init__(pretrain, None, "all", "plan", 1 + compare)
         if epochs is not None:
-            check_count("epochs", epochs, 1)
-        check_count("min_size", min_size, 0)
+            epochs = check_integer("epochs", epochs)
+        min_size = check_integer("min_size", min_size, 0)
         check_choice("retrain_from", retrain_from, ("learned", "fresh"))
         self.epochs = epochs
         self.twins = twins

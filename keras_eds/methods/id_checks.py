@@ -8,20 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_eds.errors import DataError
-from keras_eds.layers.masked_twin_checks import check_number
-
-
-def check_share(name: str, value: Any) -> None:
-    """Refuses what is not a number from 0 to 1.
-
-    Raises:
-        ValueError: If `value` is none.
-    """
-    if check_number(name, value, above=False) > 1:
-        raise ValueError(
-            f"`{name}` must be from 0 to 1. Received: {name}={value!r}. "
-            "Give for instance 0.5."
-        )
 
 
 def check_rows(

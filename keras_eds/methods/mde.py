@@ -6,17 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from keras_eds.argument_checks import check_choice, check_integer, check_number
 from keras_eds.budget import Budget
-from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.scaled_rows import scaled_rows
-from keras_eds.methods.single_shot import (
-    COUNTS,
-    SingleShot,
-    check_choice,
-    check_count,
-)
+from keras_eds.methods.single_shot import COUNTS, SingleShot
 from keras_eds.methods.sseds import measurements_of
 from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan
@@ -86,12 +81,10 @@ class MDE(SingleShot):
     ) -> None:
         check_choice("by", by, ("popularity", "field"))
         check_choice("projection", projection, (True, False))
-        check_count("floor", floor, 0)
-        if alpha is not None and not 0.0 < check_number("alpha", alpha, True) <= 1.0:
-            raise ValueError(
-                "`alpha` must be None or a number above 0 and at most 1. "
-                f"Received: alpha={alpha!r}. Leave it out to have it solved."
-            )
+        floor = check_integer("floor", floor, 0)
+        if alpha is not None:
+            remedy = "Leave it out to have it solved."
+            alpha = check_number("alpha", alpha, above=0, most=1, remedy=remedy)
         probe = COUNTS if by == "popularity" else None
         super().__init__("auto", probe, warm_start, alignment)
         self.by = by

@@ -6,20 +6,15 @@ from typing import Literal
 
 import numpy as np
 
+from keras_eds.argument_checks import check_choice, check_integer, check_number
 from keras_eds.budget import Budget
 from keras_eds.field import Field
-from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.layers.row_blocks import choose_blocks
 from keras_eds.measurements import FieldMeasurement
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.principal import PrincipalBasis, second_moment
 from keras_eds.methods.row_allocation import TableOptions, allocate_rows
-from keras_eds.methods.single_shot import (
-    Pretrain,
-    SingleShot,
-    check_choice,
-    check_count,
-)
+from keras_eds.methods.single_shot import Pretrain, SingleShot
 from keras_eds.methods.sseds import measurements_of
 from keras_eds.plan import DimensionPlan, TablePlan
 from keras_eds.row_plan import RowPlan
@@ -93,8 +88,8 @@ class PrincipalRows(SingleShot):
         check_choice("compare", compare, (True, False))
         check_choice("data", data, ("train", "validation"))
         if batches is not None:
-            check_count("batches", batches, 1)
-        check_number("smoothing", smoothing, above=False)
+            batches = check_integer("batches", batches)
+        check_number("smoothing", smoothing, least=0)
         probe = {"batches": batches, "data": data, "rows": True}
         super().__init__(pretrain, probe, warm_start, alignment, 1 + compare)
         self.compare = compare

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_eds.argument_checks import check_choice
 from keras_eds.budget import Budget
 from keras_eds.field import Field
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.scaled_rows import scaled_rows
-from keras_eds.methods.single_shot import COUNTS, SingleShot, check_choice
+from keras_eds.methods.single_shot import COUNTS, SingleShot
 from keras_eds.methods.sseds import measurements_of
 from keras_eds.methods.wishes import Wishes
 from keras_eds.plan import DimensionPlan

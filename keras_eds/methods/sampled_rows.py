@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.budget import Budget
 from keras_eds.id_quality import Qualities
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.quality_ratio import mean_ratio
 from keras_eds.methods.random_row_sizes import sorted_draws
-from keras_eds.methods.single_shot import check_count
 from keras_eds.methods.size_steps import (
     Basis,
     SizeSteps,
@@ -70,7 +70,7 @@ class SampledRows(SizeSteps):
         warm_start: WarmStart | None = None,
         alignment: Alignment = "plan",
     ) -> None:
-        check_count("tries", tries, 1)
+        tries = check_integer("tries", tries)
         self.tries = tries
         super().__init__(
             top, low, trainings, steps, fresh, basis, quality, warm_start, alignment

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.budget import Budget
 from keras_eds.methods.base import Method, Proposal, SearchState, Wait, WarmStart
 from keras_eds.plan import DimensionPlan
@@ -39,10 +40,10 @@ class SingleShot(Method):
         alignment: Alignment,
         draws: int = 1,
     ) -> None:
-        _check_choice("pretrain", pretrain, (True, False, "auto"))
-        _check_choice("warm_start", warm_start, ("all", "tables", "initial", "fresh"))
-        _check_choice("alignment", alignment, ("plan", "random"))
-        check_count("draws", draws, 1)
+        check_choice("pretrain", pretrain, (True, False, "auto"))
+        check_choice("warm_start", warm_start, ("all", "tables", "initial", "fresh"))
+        check_choice("alignment", alignment, ("plan", "random"))
+        draws = check_integer("draws", draws)
         self.pretrain = pretrain
         self.probe = probe
         self.warm_start = warm_start
@@ -108,23 +109,3 @@ class SingleShot(Method):
         }
         plan = self.plan(state, budget, draw)
         return Proposal("retrain", plan, budget, settings)
-
-
-def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if not any(value is option or value == option for option in allowed):
-        raise ValueError(
-            f"`{name}` must be one of {allowed}. Received: {name}={value!r}. "
-            "Choose one of these."
-        )
-
-
-check_choice = _check_choice
-
-
-def check_count(name: str, value: object, least: int) -> None:
-    """Refuses what is no integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. "
-            f"Received: {name}={value!r}. Give such a number, as a Python int."
-        )

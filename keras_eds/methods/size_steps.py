@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_eds.argument_checks import check_choice, check_integer, check_number
 from keras_eds.budget import Budget
 from keras_eds.errors import BudgetError
 from keras_eds.field import Field
 from keras_eds.id_quality import Qualities
-from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import Proposal, SearchState, Wait, WarmStart
 from keras_eds.methods.principal import principal_directions
 from keras_eds.methods.quality_ratio import check_measured
 from keras_eds.methods.scaled_rows import can_differ, scaled_rows
-from keras_eds.methods.single_shot import SingleShot, check_choice, check_count
+from keras_eds.methods.single_shot import SingleShot
 from keras_eds.methods.sseds import measurements_of
 from keras_eds.methods.step_course import Course, Follower, finished_steps, plans_tried
 from keras_eds.methods.tried_sizes import along, sizes_in
@@ -82,13 +82,13 @@ class SizeSteps(SingleShot):
         warm_start: WarmStart | None,
         alignment: Alignment,
     ) -> None:
-        check_count("top", top, 1)
+        top = check_integer("top", top)
         if warm_start is None:
             warm_start = "fresh" if fresh else "all"
         super().__init__("auto", PROBE, warm_start, alignment, draws=top)
-        check_count("low", low, 0)
+        low = check_integer("low", low, 0)
         if steps is not None:
-            check_count("steps", steps, 0)
+            steps = check_integer("steps", steps, 0)
         check_choice("fresh", fresh, (True, False))
         check_choice("basis", basis, ("principal", "columns"))
         if quality is not None and not callable(quality):
@@ -103,7 +103,7 @@ class SizeSteps(SingleShot):
             )
         self.top = top
         self.low = low
-        self.trainings = check_number("trainings", trainings, above=True)
+        self.trainings = check_number("trainings", trainings, above=0)
         self.steps = steps
         self.fresh = fresh
         self.basis = basis

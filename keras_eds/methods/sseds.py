@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.budget import Budget
 from keras_eds.errors import StageError
 from keras_eds.field import Field
@@ -14,12 +15,7 @@ from keras_eds.measurements import FieldMeasurement, Measurements
 from keras_eds.methods.allocation import allocate
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.principal import PrincipalBasis
-from keras_eds.methods.single_shot import (
-    Pretrain,
-    SingleShot,
-    check_choice,
-    check_count,
-)
+from keras_eds.methods.single_shot import Pretrain, SingleShot
 from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
@@ -100,9 +96,9 @@ class SSEDS(SingleShot):
         check_choice("fill", fill, ("mean", "zero"))
         check_choice("reduce", reduce, ("abs", "sum"))
         check_choice("score_per_byte", score_per_byte, (None, True, False))
-        check_count("floor", floor, 0)
+        floor = check_integer("floor", floor, 0)
         if batches is not None:
-            check_count("batches", batches, 1)
+            batches = check_integer("batches", batches)
         if batches is None and basis == "columns":
             batches = COLUMN_BATCHES
         probe = {"batches": batches, "data": data}

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.datasets.pairs import Pairs
 from keras_eds.errors import DataError
 from keras_eds.metrics.ranking_scores import RankingScores, score_hits
 from keras_eds.metrics.top_items import top_items
-from keras_eds.models.argument_checks import check_positive_integer
 
 Ids = npt.NDArray[np.integer]
 # 16 MB of float32: a block that stays near the processor.
@@ -72,7 +72,7 @@ def evaluate_ranking(
     score = scorer.scorer() if hasattr(scorer, "scorer") else scorer
     if block_size is None:
         block_size = max(1, _SCORES_A_BLOCK // max(1, positives.num_items))
-    size = check_positive_integer("block_size", block_size)
+    size = check_integer("block_size", block_size)
     wanted, masked = _Rows(positives), None if seen is None else _Rows(seen)
     hits = [
         _hits(score(block), block, wanted, masked, max(ks))
@@ -88,7 +88,7 @@ def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: If there is none, or one is not a positive integer.
     """
-    checked = tuple(check_positive_integer("ks", k) for k in ks)
+    checked = tuple(check_integer("ks", k) for k in ks)
     if not checked:
         raise ValueError("`ks` must hold a number. Received: ks=(). Use (5, 10, 20).")
     return checked

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.datasets.pairs import Pairs
 from keras_eds.metrics.evaluate_ranking import (
     Ids,
@@ -15,7 +16,6 @@ from keras_eds.metrics.evaluate_ranking import (
     check_pairs,
     evaluate_ranking,
 )
-from keras_eds.models.argument_checks import check_positive_integer
 
 
 class RankingMetrics(keras.callbacks.Callback):
@@ -65,7 +65,7 @@ class RankingMetrics(keras.callbacks.Callback):
         self.positives, self.seen = positives, seen
         self.ks = check_ks(ks)
         check_pairs(positives, seen)
-        self.every = check_positive_integer("every", every)
+        self.every = check_integer("every", every)
         self.scorer, self.prefix = scorer, prefix
         self.users = None if max_users is None else _draw(positives, max_users, seed)
         self._last: dict[str, float] = {}
@@ -91,5 +91,5 @@ class RankingMetrics(keras.callbacks.Callback):
 
 def _draw(positives: Pairs, max_users: int, seed: int) -> Ids:
     users = np.flatnonzero(positives.user_counts)
-    size = min(check_positive_integer("max_users", max_users), len(users))
+    size = min(check_integer("max_users", max_users), len(users))
     return np.random.default_rng(seed).choice(users, size, replace=False)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.errors import DataError
-from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.models.compiled import compiled
 from keras_eds.models.half_precision import dtype_of, widened
 from keras_eds.models.neighbour_lists import LENGTH, neighbour_lists, num_pieces
@@ -65,8 +65,8 @@ class BipartiteGraph(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_users = check_positive_integer("num_users", num_users)
-        self.num_items = check_positive_integer("num_items", num_items)
+        self.num_users = check_integer("num_users", num_users)
+        self.num_items = check_integer("num_items", num_items)
         if edges is None and layout is None:
             raise ValueError(
                 "`edges` must be given. Received: neither edges nor layout. Give "

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_eds.argument_checks import check_integer, check_number
 from keras_eds.models.field_spec import FieldSpec, check_fields
 from keras_eds.models.looked_up_l2 import LookedUpL2
 from keras_eds.models.masked_mean import MaskedMean
@@ -24,30 +25,12 @@ def check_arguments(
     embeddings_l2: float = 0.0,
 ) -> tuple[FieldSpec, ...]:
     """Return the fields as a tuple, or refuse a bad argument of a model."""
-    _check_positive_integer("embedding_dim", embedding_dim)
+    check_integer("embedding_dim", embedding_dim)
     for units in hidden_units:
-        _check_positive_integer("hidden_units", units)
-    if not 0 <= dropout < 1:
-        raise ValueError(
-            f"`dropout` must be in [0, 1). Received: dropout={dropout}. "
-            "Use 0 for no dropout."
-        )
-    if embeddings_l2 < 0:
-        raise ValueError(
-            "`embeddings_l2` must be at least 0. Received: "
-            f"embeddings_l2={embeddings_l2}. Use 0 for no penalty."
-        )
+        check_integer("hidden_units", units)
+    check_number("dropout", dropout, least=0, below=1, remedy="0 is no dropout.")
+    check_number("embeddings_l2", embeddings_l2, least=0, remedy="0 is no penalty.")
     return check_fields(fields)
-
-
-def _check_positive_integer(argument: str, value: Any) -> None:
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_integer or value < 1:
-        raise ValueError(
-            f"`{argument}` must be a positive integer (or a sequence of such, "
-            f"where it is plural). Received: {argument}={value!r}. "
-            "Use at least 1."
-        )
 
 
 def seed_stream(seed: int | None) -> Iterator[int | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_eds.models.argument_checks import check_positive_integer
+from keras_eds.argument_checks import check_integer
 from keras_eds.models.graph_ranking_model import GraphRankingModel
 
 
@@ -81,7 +81,7 @@ class LightGCN(GraphRankingModel):
             seed=seed,
             **kwargs,
         )
-        self.num_layers = check_positive_integer("num_layers", num_layers)
+        self.num_layers = check_integer("num_layers", num_layers)
         self.build()
 
     def propagate(self, x: Any, training: bool | None) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_eds.argument_checks import check_number
+
 
 @keras.saving.register_keras_serializable(package="keras_eds")
 class LookedUpL2(keras.layers.Layer):
@@ -38,12 +40,8 @@ class LookedUpL2(keras.layers.Layer):
 
     def __init__(self, l2: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if l2 < 0:
-            raise ValueError(
-                f"`l2` must be at least 0. Received: l2={l2}. Use 0 for no penalty."
-            )
         self.supports_masking = True
-        self.l2 = float(l2)
+        self.l2 = check_number("l2", l2, least=0, remedy="0 is no penalty.")
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         if training:

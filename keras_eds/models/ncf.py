@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_eds.models.argument_checks import check_positive_integer
+from keras_eds.argument_checks import check_integer
 from keras_eds.models.building_blocks import dense
 from keras_eds.models.ranking_model import RankingModel
 
@@ -75,7 +75,7 @@ class NCF(RankingModel):
             **kwargs,
         )
         self.hidden_units = [
-            check_positive_integer("hidden_units", units) for units in hidden_units
+            check_integer("hidden_units", units) for units in hidden_units
         ]
         if not self.hidden_units:
             raise ValueError(

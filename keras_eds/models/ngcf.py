@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_eds.models.argument_checks import check_dropout, check_positive_integer
+from keras_eds.argument_checks import check_integer, check_number
 from keras_eds.models.building_blocks import dense
 from keras_eds.models.graph_ranking_model import GraphRankingModel
 from keras_eds.models.unit_vector import unit_vector
@@ -90,10 +90,12 @@ class NGCF(GraphRankingModel):
             **kwargs,
         )
         self.layer_units = [
-            check_positive_integer("layer_units", units) for units in layer_units
+            check_integer("layer_units", units) for units in layer_units
         ]
-        self.node_dropout = check_dropout("node_dropout", node_dropout)
-        self.message_dropout = check_dropout("message_dropout", message_dropout)
+        self.node_dropout = check_number("node_dropout", node_dropout, least=0, below=1)
+        self.message_dropout = check_number(
+            "message_dropout", message_dropout, least=0, below=1
+        )
         self._add_layers()
         self.build()
 

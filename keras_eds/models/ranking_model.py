@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import initializers, ops
 
-from keras_eds.models.argument_checks import (
-    check_not_negative,
-    check_positive_integer,
-)
+from keras_eds.argument_checks import check_integer, check_number
 from keras_eds.models.building_blocks import seed_stream
 
 # 16 MB of float32: a block that stays near the processor.
@@ -53,10 +50,10 @@ class RankingModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_users = check_positive_integer("num_users", num_users)
-        self.num_items = check_positive_integer("num_items", num_items)
-        self.embedding_dim = check_positive_integer("embedding_dim", embedding_dim)
-        self.embeddings_l2 = check_not_negative("embeddings_l2", embeddings_l2)
+        self.num_users = check_integer("num_users", num_users)
+        self.num_items = check_integer("num_items", num_items)
+        self.embedding_dim = check_integer("embedding_dim", embedding_dim)
+        self.embeddings_l2 = check_number("embeddings_l2", embeddings_l2, least=0)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.seed = seed
         self._seeds = seed_stream(self._own_seed() if seed is None else seed)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_eds.models.argument_checks import check_positive
+from keras_eds.argument_checks import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_eds")
@@ -43,7 +43,7 @@ class SampledSoftmaxLoss(keras.losses.Loss):
         self, temperature: float = 1.0, name: str = "sampled_softmax", **kwargs: Any
     ) -> None:
         super().__init__(name=name, **kwargs)
-        self.temperature = check_positive("temperature", temperature)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         scores = ops.convert_to_tensor(y_pred) / self.temperature

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_eds.models.argument_checks import check_positive
+from keras_eds.argument_checks import check_number
 
 Shape = tuple[int | None, ...]
 
@@ -37,7 +37,7 @@ class ScaledDot(keras.layers.Layer):
 
     def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.temperature = check_positive("temperature", temperature)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def build(self, input_shape: list[Shape]) -> None:
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_eds.models.argument_checks import check_positive_integer
+from keras_eds.argument_checks import check_integer
 from keras_eds.models.building_blocks import (
     check_arguments,
     dense,
@@ -90,7 +90,7 @@ def TwoTower(
         )
     }
     _check_names_differ(sides["query_tower"], sides["candidate_tower"])
-    check_positive_integer("output_dim", output_dim)
+    check_integer("output_dim", output_dim)
     seeds = seed_stream(seed)
     inputs: dict[str, Any] = {}
     outputs = []

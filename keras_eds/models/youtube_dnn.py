@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.models.all_ids import AllIds
-from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.models.building_blocks import (
     check_arguments,
     embed_fields,
@@ -78,7 +78,7 @@ def YouTubeDNN(
     checked = check_arguments(
         fields, embedding_dim, hidden_units, dropout, embeddings_l2
     )
-    items = check_positive_integer("num_items", num_items)
+    items = check_integer("num_items", num_items)
     _check(checked, hidden_units, softmax)
     seeds = seed_stream(seed)
     inputs, rows = embed_fields(checked, embedding_dim, embeddings_l2, seeds)
@@ -107,11 +107,7 @@ def YouTubeDNN(
 
 
 def _check(fields: Sequence[FieldSpec], units: Sequence[int], softmax: str) -> None:
-    if softmax not in _SOFTMAXES:
-        raise ValueError(
-            f"`softmax` must be one of {_SOFTMAXES}. Received: softmax={softmax!r}. "
-            "Use 'sampled' for many items."
-        )
+    check_choice("softmax", softmax, _SOFTMAXES, "Use 'sampled' for many items.")
     if not units:
         raise ValueError(
             "`hidden_units` must have a layer, whose output is the user. Received: "

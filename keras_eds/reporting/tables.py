@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.budget import Budget, format_bytes
 from keras_eds.field import Field, total_bytes, total_parameters
 from keras_eds.plan import DimensionPlan, TablePlan, dims_text
@@ -198,11 +199,7 @@ def _result_row(result: StageResult, best: bool) -> _Row:
 
 def _fold(fields: Sequence[Field], max_rows: int) -> tuple[list[Field], list[Field]]:
     """The `max_rows` largest fields and the others, both in the model's order."""
-    if max_rows < 0:
-        raise ValueError(
-            "`max_rows` must be at least 0. "
-            f"Received: max_rows={max_rows}. Give 0 to sum up all fields."
-        )
+    check_integer("max_rows", max_rows, 0, "0 sums up all fields.")
     largest = sorted(fields, key=lambda field: -field.num_bytes)[:max_rows]
     names = {field.name for field in largest}
     folded = [field for field in fields if field.name not in names]

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.layers.twin_masks import TwinMasks
 from keras_eds.reporting.plots import plot_points, plot_sizes, to_image
 from keras_eds.reporting.popularity import popularity_figure
@@ -61,11 +62,7 @@ class EDSTensorBoard(keras.callbacks.Callback):  # type: ignore[misc]
         self, log_dir: str | os.PathLike[str] = "logs", max_scalar_fields: int = 64
     ) -> None:
         super().__init__()
-        if max_scalar_fields < 0:
-            raise ValueError(
-                "`max_scalar_fields` must be at least 0. Received: "
-                f"max_scalar_fields={max_scalar_fields}. Give 0 for no such scalars."
-            )
+        check_integer("max_scalar_fields", max_scalar_fields, 0, "0 is no such scalar.")
         self.log_dir = os.fspath(log_dir)
         self.max_scalar_fields = max_scalar_fields
         self.stage_name = ""

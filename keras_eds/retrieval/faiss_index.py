@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.errors import DataError
-from keras_eds.models.argument_checks import check_positive_integer
 from keras_eds.retrieval.item_vectors import Floats, check_k, item_vectors
 
 Ints = npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ class FaissIndex:
     ) -> None:
         faiss = _import_faiss()
         if probes is not None:
-            check_positive_integer("probes", probes)
+            check_integer("probes", probes)
         found = item_vectors(source)
         self._vectors = found._replace(blocks=[])
         self.num_items, self.query_dim = found.num_items, found.query_dim

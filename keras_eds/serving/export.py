@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_eds.argument_checks import check_choice
 from keras_eds.backend.block_lookup import portable_lookups
 from keras_eds.errors import ExportError
 from keras_eds.serving.destination import check_free, written_whole
@@ -104,11 +105,7 @@ def _unknown(model: keras.Model, format: str, error: Exception) -> ExportError:
 
 
 def _check(format: str, quantize: str | None) -> None:
-    if format not in FORMATS:
-        raise ValueError(
-            f"`format` must be one of {FORMATS}. Received: format={format!r}. "
-            "Choose one of these."
-        )
+    check_choice("format", format, FORMATS)
     if quantize not in (None, "int8"):
         raise ValueError(
             f"`quantize` must be None or 'int8'. Received: quantize={quantize!r}. "

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_eds.argument_checks import check_choice
 from keras_eds.errors import FieldError, PlanError
 from keras_eds.plan import DimensionPlan, TablePlan
 from keras_eds.surgery import keras_private
@@ -54,7 +55,8 @@ def apply_plan(
     >>> plan = keras_eds.DimensionPlan.of_sizes(fields, {"user": 4, "item": 8})
     >>> small = keras_eds.apply_plan(model, plan)
     """
-    _check_options(values, alignment)
+    check_choice("values", values, ("kept", "fresh"))
+    check_choice("alignment", alignment, ("plan", "random"))
     pairs = match(model, plan)
     for site, _ in pairs:
         refuse_unsupported(site)
@@ -120,18 +122,6 @@ def match(model: keras.Model, plan: DimensionPlan) -> list[tuple[Site, TablePlan
 
 def _unnumbered(name: str) -> str:
     return re.sub(r"_\d+(?=/|$)", "", name)
-
-
-def _check_options(values: str, alignment: str) -> None:
-    for name, value, allowed in (
-        ("values", values, ("kept", "fresh")),
-        ("alignment", alignment, ("plan", "random")),
-    ):
-        if value not in allowed:
-            raise PlanError(
-                f"`{name}` must be one of {allowed}. Received: {name}={value!r}. "
-                "Choose one of these."
-            )
 
 
 def verify(model: keras.Model, pairs: Sequence[tuple[Site, TablePlan]]) -> None:

@@ -9,11 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from keras_eds.layers.masked_twin_checks import (
-    check_hidden_units,
-    check_integer,
-    check_number,
-)
+from keras_eds.argument_checks import check_integer, check_number
+from keras_eds.layers.masked_twin_checks import check_hidden_units
 
 Floats = npt.NDArray[np.float32]
 ROWS_AT_ONCE = 16384
@@ -63,10 +60,10 @@ class ActorCritic:
     ) -> None:
         check_integer("state_size", state_size)
         hidden = check_hidden_units(hidden_units)
-        check_number("actor_learning_rate", actor_learning_rate, above=True)
-        check_number("critic_learning_rate", critic_learning_rate, above=True)
+        check_number("actor_learning_rate", actor_learning_rate, above=0)
+        check_number("critic_learning_rate", critic_learning_rate, above=0)
         if clipnorm is not None:
-            check_number("clipnorm", clipnorm, above=True)
+            check_number("clipnorm", clipnorm, above=0)
         check_integer("seed", seed, 0)
         self.actor = _mlp("actor", state_size, hidden, "tanh")
         self.actor_target = _mlp("actor_target", state_size, hidden, "tanh")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.layers.masked_twin_checks import check_integer
+from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.methods.ciess import noise as noises
 from keras_eds.methods.ciess.random_walk import RandomWalk
 from keras_eds.methods.ciess.saved_state import (
@@ -21,7 +21,6 @@ from keras_eds.methods.ciess.saved_state import (
 )
 from keras_eds.methods.ciess.td3 import TD3
 from keras_eds.methods.id_checks import check_rows
-from keras_eds.methods.single_shot import check_choice
 
 Ints = npt.NDArray[np.int32]
 IDS_AT_ONCE = 65536

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from keras_eds.argument_checks import check_choice, check_integer, check_number
 from keras_eds.budget import Budget
 from keras_eds.id_quality import Qualities
-from keras_eds.layers.masked_twin_checks import check_number
 from keras_eds.methods.base import SearchState, WarmStart
 from keras_eds.methods.ciess import noise as noises
 from keras_eds.methods.ciess.agent import Agent
@@ -16,7 +16,6 @@ from keras_eds.methods.ciess.course import AgentCourse
 from keras_eds.methods.ciess.field_agent import agent_options
 from keras_eds.methods.ciess.reward import Reward
 from keras_eds.methods.ciess.td3 import TD3
-from keras_eds.methods.single_shot import check_choice, check_count
 from keras_eds.methods.size_steps import Basis, SizeSteps, counts_of
 from keras_eds.surgery.small_layer import Alignment
 
@@ -137,24 +136,20 @@ class CIESS(SizeSteps):
         warm_start: WarmStart | None = None,
         alignment: Alignment = "plan",
     ) -> None:
-        for name, count in (("episodes", episodes), ("iterations", iterations)):
-            check_count(name, count, 1)
-        self.episodes = episodes
-        self.iterations = iterations
+        self.episodes = check_integer("episodes", episodes)
+        self.iterations = check_integer("iterations", iterations)
         super().__init__(
             top, low, trainings, steps, fresh, basis, quality, warm_start, alignment
         )
         check_choice("reward", reward, ("ratio", "metric"))
         check_choice("relative", relative, (True, False))
         self.penalty = penalty
-        self.updates = updates
+        self.updates = check_integer("updates", updates, 0)
         self.reward = reward
         self.relative = relative
-        if shift is not None and check_number("shift", shift, above=True) < 1.0:
-            raise ValueError(
-                "`shift` must be at least 1, or None. "
-                f"Received: shift={shift!r}. Give for instance 1.5."
-            )
+        if shift is not None:
+            remedy = "Give for instance 1.5, or None."
+            shift = check_number("shift", shift, least=1, remedy=remedy)
         self.shift = shift
         self.agent = dict(agent or {})
         if "noise" in self.agent:
@@ -162,7 +157,6 @@ class CIESS(SizeSteps):
         # Refuse what they would refuse, before any work.
         if penalty is not None:
             Reward(1, penalty)
-        check_count("updates", updates, 0)
         _check_options("agent", self.agent, Agent, ("low", "high", "seed"))
         td3, fixed = self.agent.get("td3") or {}, ("low", "high", "seed", "state_size")
         _check_options("agent['td3']", td3, TD3, fixed)

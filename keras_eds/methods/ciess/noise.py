@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.layers.masked_twin_checks import check_number
+from keras_eds.argument_checks import check_number
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class GaussianNoise(Noise):
 
     def __init__(self, std: float = 6.0, shared: bool = False) -> None:
         super().__init__(shared)
-        self.std = check_number("std", std, above=False)
+        self.std = check_number("std", std, least=0)
 
     def get_config(self) -> dict[str, Any]:
         return {"std": self.std, **super().get_config()}
@@ -100,7 +100,7 @@ class UniformNoise(Noise):
 
     def __init__(self, bound: float = 11.0, shared: bool = False) -> None:
         super().__init__(shared)
-        self.bound = check_number("bound", bound, above=False)
+        self.bound = check_number("bound", bound, least=0)
 
     def get_config(self) -> dict[str, Any]:
         return {"bound": self.bound, **super().get_config()}
@@ -140,9 +140,9 @@ class OrnsteinUhlenbeckNoise(Noise):
         shared: bool = False,
     ) -> None:
         super().__init__(shared)
-        self.std = check_number("std", std, above=False)
-        self.theta = check_number("theta", theta, above=False)
-        self.dt = check_number("dt", dt, above=True)
+        self.std = check_number("std", std, least=0)
+        self.theta = check_number("theta", theta, least=0)
+        self.dt = check_number("dt", dt, above=0)
 
     def get_config(self) -> dict[str, Any]:
         own = {"std": self.std, "theta": self.theta, "dt": self.dt}

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.argument_checks import check_integer
 from keras_eds.errors import DataError
-from keras_eds.layers.masked_twin_checks import check_integer
 from keras_eds.methods.ciess.saved_state import Arrays, Meta, rng_from
 from keras_eds.methods.id_checks import check_rows
 

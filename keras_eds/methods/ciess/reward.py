@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.layers.masked_twin_checks import check_integer, check_number
+from keras_eds.argument_checks import check_choice, check_integer, check_number
 from keras_eds.methods.id_checks import check_rows
 from keras_eds.methods.quality_ratio import quality_of
-from keras_eds.methods.single_shot import check_choice
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,7 +57,7 @@ class Reward:
 
     def __post_init__(self) -> None:
         check_integer("d_max", self.d_max)
-        check_number("penalty", self.penalty, above=False)
+        check_number("penalty", self.penalty, least=0)
         check_choice("quality", self.quality, ("ratio", "metric"))
         check_integer("free", self.free, 0)
 

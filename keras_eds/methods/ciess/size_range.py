@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.layers.masked_twin_checks import check_integer
+from keras_eds.argument_checks import check_integer
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from keras_eds.argument_checks import check_choice
 from keras_eds.layers.id_counts import check_counts
 from keras_eds.methods.ciess.size_range import SizeRange
 from keras_eds.methods.id_checks import check_metric, check_rows
-from keras_eds.methods.single_shot import check_choice
 
 Scale = Literal["paper", "code"]
 Values = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from keras_eds.layers.masked_twin_checks import check_integer, check_number
+from keras_eds.argument_checks import check_integer, check_number
 from keras_eds.methods.ciess.actor_critic import ActorCritic
 from keras_eds.methods.ciess.replay_buffer import ReplayBuffer, Transitions
 from keras_eds.methods.ciess.saved_state import (
@@ -21,7 +21,7 @@ from keras_eds.methods.ciess.saved_state import (
     taken_out,
 )
 from keras_eds.methods.ciess.size_range import SizeRange
-from keras_eds.methods.id_checks import check_rows, check_share
+from keras_eds.methods.id_checks import check_rows
 
 Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
@@ -107,9 +107,9 @@ class TD3(SavedState):
 
     def __post_init__(self) -> None:
         for name in ("gamma", "tau"):
-            check_share(name, getattr(self, name))
+            check_number(name, getattr(self, name), least=0, most=1)
         for name in ("policy_noise", "noise_clip"):
-            check_number(name, getattr(self, name), above=False)
+            check_number(name, getattr(self, name), least=0)
         for name in ("policy_delay", "batch_size"):
             check_integer(name, getattr(self, name))
         self.range = SizeRange(self.low, self.high)
