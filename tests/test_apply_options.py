@@ -198,7 +198,7 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(PlanError, match="query"):
         keras_eds.apply_plan(model, renamed)
     for option in ({"values": "old"}, {"alignment": "none"}):
-        with pytest.raises(PlanError, match=f"`{next(iter(option))}`"):
+        with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
             keras_eds.apply_plan(model, plan, **option)
     with pytest.raises(FieldError, match="built"):
         keras_eds.apply_plan(

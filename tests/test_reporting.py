@@ -99,7 +99,7 @@ def test_plan_table_sums_up_the_smallest_fields():
     ]  # fmt: skip
     assert cells(text, "total")[1] == "175"
     assert "... 1 more field " in to_text(plan_table(make_plan(), max_rows=2))
-    with pytest.raises(ValueError, match="`max_rows` must be at least 0"):
+    with pytest.raises(ValueError, match="`max_rows` must be an integer of at least 0"):
         plan_table(make_plan(), max_rows=-1)
 
 
@@ -447,7 +447,9 @@ def test_many_fields_get_no_scalars_of_their_own(tmp_path):
     events = read(tmp_path / "eds")
     assert not any(t.startswith(("eds/size/", "eds/sal")) for t in scalar_tags(events))
     assert image(events, "eds/sizes")
-    with pytest.raises(ValueError, match="`max_scalar_fields` must be at least 0"):
+    with pytest.raises(
+        ValueError, match="`max_scalar_fields` must be an integer of at least 0"
+    ):
         EDSTensorBoard(tmp_path, max_scalar_fields=-1)
 
 
