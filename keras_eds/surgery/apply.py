@@ -49,6 +49,7 @@ def apply_plan(
     Raises:
         PlanError: If the plan does not belong to the model.
         FieldError: If a table of the plan cannot be made narrow.
+        ValueError: If `values` or `alignment` is none of its choices.
 
     Example:
 
