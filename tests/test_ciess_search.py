@@ -25,9 +25,10 @@ from keras_eds.errors import BudgetError, DataError, ProjectError, StageError
 from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
-from keras_eds.methods import CIESS, Outcome, SampledRows
+from keras_eds.methods import CIESS, Outcome, Proposal, SampledRows
 from keras_eds.methods.ciess.noise import GaussianNoise
 from keras_eds.methods.tried_sizes import sizes_in
+from keras_eds.methods.wishes import Wishes
 from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.keras_private import all_layers
 from keras_eds.surgery.quality import measure_quality
@@ -356,7 +357,7 @@ def mean_quality(outcome):
 
 
 def test_the_best_of_a_budget_is_retrained():
-    method = ciess(top=2, iterations=3)
+    method = ciess(top=2, iterations=3, balanced=False)
     proposals, state = run(method)
     steps = [p.plan for p, _ in state.done("step")]
     means = [mean_quality(outcome) for _, outcome in state.done("step")]
@@ -374,6 +375,37 @@ def test_the_best_of_a_budget_is_retrained():
     assert method._best(state, near)[0] == max(range(3, 6), key=means.__getitem__)
     plan = method.plan(state, near)
     assert plan.fits(near) and not plan.fits(BUDGETS[1])
+
+
+def test_the_last_plan_gives_every_table_the_same_share():
+    """The sizes of the best step within a table; the largest shares that fit."""
+    fields = (Field("user", 400, 16), Field("item", 300, 16))
+    budget = keras_eds.Budget.parse(0.5)
+    counts = {field.name: np.ones(field.input_dim) for field in fields}
+    measured = Measurements.of_counts(counts)
+    everywhere = {
+        f.name: IdQuality(np.ones(f.input_dim), np.ones(f.input_dim)) for f in fields
+    }
+    wide = np.where(np.arange(400) < 200, 12.0, 6.0)
+    narrow = np.where(np.arange(300) < 150, 4.0, 2.0)
+    method = ciess(top=2, episodes=2, iterations=1, basis="columns")
+    tried = method.fitted(fields, Wishes.growing([wide, narrow]), budget)
+    state = method.start(fields, (budget,), 0, True)
+    for stage in ("probe", "step", "step"):
+        plan = tried if stage == "step" else None
+        outcome = Outcome(0.5, measured, qualities=Qualities(everywhere))
+        state = method.observe(state, Proposal(stage, plan), outcome)
+    best, balanced = (sizes_in(method.plan(state, budget, n)) for n in range(2))
+    assert best[0].mean() > 2 * best[1].mean()
+    means = [s.mean() for s in balanced]
+    assert means[0] == pytest.approx(means[1], rel=0.1)
+    for had, kept in zip((wide, narrow), balanced, strict=True):
+        often, seldom = kept[had == had.max()].mean(), kept[had == had.min()].mean()
+        assert 1.4 * seldom < often < 2.5 * seldom
+    plan = method.plan(state, budget, 1)
+    assert plan.fits(budget) and plan.num_bytes() > 0.98 * budget.limit(fields)
+    alone = ciess(top=2, episodes=2, iterations=1, basis="columns", balanced=False)
+    assert alone.plan(state, budget, 1) == alone.plan(state, budget, 0)
 
 
 def test_directions_that_were_tried_are_kept():

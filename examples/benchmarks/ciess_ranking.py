@@ -3,7 +3,8 @@
 Each user's interactions are split 50/25/25 at random; tables have 128 columns. At 20,
 10 and 5 % of the tables' bytes, index included: equal sizes, random sizes (sorted by
 frequency or not; one draw, or the best of as many as CIESS spends steps), principal
-rows, SSEDS, and CIESS with and without its walk. CIESS, the best of many draws and
+rows, SSEDS, and CIESS: as it is, with its best step alone, without its walk, and with
+the same share of every table in all steps. CIESS, the best of many draws and
 draws "along directions" go on from the full model in its principal directions, as
 principal rows and SSEDS do; equal sizes and the other draws are trained from scratch.
 All is chosen by NDCG@20 on the validation part, and scored on the test part over all
@@ -64,7 +65,9 @@ PLATEAU = 10
 TRIES = 30  # as many as CIESS has steps
 METHODS: dict[str, Callable[[dict[str, Any]], Method]] = {
     "random, sorted": lambda _: RandomRowSizes(),
-    "CIESS": lambda tried: CIESS(top=1, **tried),
+    "CIESS": lambda tried: CIESS(**tried),
+    "CIESS, best step": lambda tried: CIESS(top=1, **tried),
+    "CIESS, equal shares": lambda tried: CIESS(top=1, shift=1.0, **tried),
     "random, sorted, along directions": lambda tried: SampledRows(
         len(BUDGETS), top=1, **{**tried, "steps": 0}
     ),

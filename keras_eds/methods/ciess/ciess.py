@@ -17,6 +17,8 @@ from keras_eds.methods.ciess.field_agent import agent_options
 from keras_eds.methods.ciess.reward import Reward
 from keras_eds.methods.ciess.td3 import TD3
 from keras_eds.methods.size_steps import Basis, SizeSteps, counts_of
+from keras_eds.methods.wishes import Wishes
+from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
 
@@ -33,7 +35,9 @@ class CIESS(SizeSteps):
     with D the width of the table and `quality_full` that of the trained full-size
     model. A search has `episodes` of `iterations` steps; an episode begins at full
     width and is for one of the budgets, in turn. Under each budget the `top` steps
-    of the largest mean q are retrained.
+    of the largest mean q are retrained; with `balanced`, the last of them is the
+    best step again, with its sizes within each table, but the same share of the
+    values of every table.
 
     **Departures from the paper**, each of which can be undone but the first two:
 
@@ -96,6 +100,9 @@ class CIESS(SizeSteps):
             (published code). Defaults to `"ratio"`.
         relative: See above. Defaults to True.
         shift: See above, at least 1. Defaults to 1.5.
+        balanced: Whether a balanced plan is retrained beside the best step, as long
+            as `top` is above 1: what fares best in a short training may starve a
+            table that a whole training needs. Defaults to True (paper: False).
         agent: Other options of `ciess.Agent`, as in `{"td3": {"gamma": 0.5}}` or,
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
@@ -132,6 +139,7 @@ class CIESS(SizeSteps):
         reward: Literal["ratio", "metric"] = "ratio",
         relative: bool = True,
         shift: float | None = 1.5,
+        balanced: bool = True,
         agent: Mapping[str, Any] | None = None,
         warm_start: WarmStart | None = None,
         alignment: Alignment = "plan",
@@ -151,6 +159,8 @@ class CIESS(SizeSteps):
             remedy = "Give for instance 1.5, or None."
             shift = check_number("shift", shift, least=1, remedy=remedy)
         self.shift = shift
+        check_choice("balanced", balanced, (True, False))
+        self.balanced = balanced
         self.agent = dict(agent or {})
         if "noise" in self.agent:
             self.agent["noise"] = noises.to_config(noises.get(self.agent["noise"]))
@@ -168,6 +178,19 @@ class CIESS(SizeSteps):
 
     def _budget_of(self, step: int, state: SearchState) -> Budget:
         return state.budgets[step // self.iterations % len(state.budgets)]
+
+    def _sizes(self, state: SearchState, budget: Budget, draw: int) -> DimensionPlan:
+        if not self.balanced or self.top == 1 or draw < self.top - 1:
+            return super()._sizes(state, budget, draw)
+        known = self._known_sizes(state, self._best(state, budget)[0])
+        # Shares of whole vectors: the tables' means are the same.
+        shares = [
+            sizes / max(sizes.sum() / (counts > 0).sum(), 1e-9) * field.output_dim
+            for field, sizes, counts in zip(
+                state.fields, known, counts_of(state).values(), strict=True
+            )
+        ]
+        return self.fitted(state.fields, Wishes.growing(shares), budget)
 
     def _new_course(self, state: SearchState, full: Qualities) -> AgentCourse:
         steps = range(self.num_steps)
