@@ -399,9 +399,8 @@ def test_the_last_plan_gives_every_table_the_same_share():
     assert best[0].mean() > 2 * best[1].mean()
     means = [s.mean() for s in balanced]
     assert means[0] == pytest.approx(means[1], rel=0.1)
-    for had, kept in zip((wide, narrow), balanced, strict=True):
-        often, seldom = kept[had == had.max()].mean(), kept[had == had.min()].mean()
-        assert 1.4 * seldom < often < 2.5 * seldom
+    for had, kept in zip(best, balanced, strict=True):
+        assert np.corrcoef(had, kept)[0, 1] > 0.95
     plan = method.plan(state, budget, 1)
     assert plan.fits(budget) and plan.num_bytes() > 0.98 * budget.limit(fields)
     alone = ciess(top=2, episodes=2, iterations=1, basis="columns", balanced=False)
