@@ -400,7 +400,7 @@ def test_the_last_plan_gives_every_table_the_same_share():
     means = [s.mean() for s in balanced]
     assert means[0] == pytest.approx(means[1], rel=0.1)
     for had, kept in zip(best, balanced, strict=True):
-        assert np.corrcoef(had, kept)[0, 1] > 0.95
+        assert np.corrcoef(had, kept)[0, 1] > 0.9
     plan = method.plan(state, budget, 1)
     assert plan.fits(budget) and plan.num_bytes() > 0.98 * budget.limit(fields)
     alone = ciess(top=2, episodes=2, iterations=1, basis="columns", balanced=False)
