@@ -185,7 +185,10 @@ class SizeSteps(SingleShot):
 
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
         """The sizes of a step as they are, or fitted if it was for another budget."""
-        tried = self._sizes(state, budget, draw)
+        step = self._best(state, budget)[draw]
+        tried = plans_tried(state)[step]
+        if self._budget_of(step, state) != budget:
+            tried = self._refitted(tried, state, budget)
         if not self.turns:
             return tried
         measured = measurements_of(state)
@@ -196,18 +199,16 @@ class SizeSteps(SingleShot):
         )
         return DimensionPlan(tuple(turned))
 
-    def _sizes(self, state: SearchState, budget: Budget, draw: int) -> DimensionPlan:
-        step = self._best(state, budget)[draw]
-        if self._budget_of(step, state) == budget:
-            return plans_tried(state)[step]
-        wishes = Wishes.growing(self._known_sizes(state, step))
-        return self.fitted(state.fields, wishes, budget)
-
-    def _known_sizes(self, state: SearchState, step: int) -> list[np.ndarray]:
-        """The sizes of a step, 0 for ids that never come."""
-        sizes = sizes_in(plans_tried(state)[step])
-        counts = counts_of(state).values()
-        return [s * (c > 0) for s, c in zip(sizes, counts, strict=True)]
+    def _refitted(
+        self, tried: DimensionPlan, state: SearchState, budget: Budget
+    ) -> DimensionPlan:
+        known = [
+            sizes * (counts > 0)
+            for sizes, counts in zip(
+                sizes_in(tried), counts_of(state).values(), strict=True
+            )
+        ]
+        return self.fitted(state.fields, Wishes.growing(known), budget)
 
     def figures(self, state: SearchState) -> list[dict[str, float]]:
         """What is known of each finished step, in order."""

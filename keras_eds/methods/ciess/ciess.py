@@ -17,8 +17,6 @@ from keras_eds.methods.ciess.field_agent import agent_options
 from keras_eds.methods.ciess.reward import Reward
 from keras_eds.methods.ciess.td3 import TD3
 from keras_eds.methods.size_steps import Basis, SizeSteps, counts_of
-from keras_eds.methods.wishes import Wishes
-from keras_eds.plan import DimensionPlan
 from keras_eds.surgery.small_layer import Alignment
 
 
@@ -35,9 +33,7 @@ class CIESS(SizeSteps):
     with D the width of the table and `quality_full` that of the trained full-size
     model. A search has `episodes` of `iterations` steps; an episode begins at full
     width and is for one of the budgets, in turn. Under each budget the `top` steps
-    of the largest mean q are retrained; with `balanced`, the last of them is the
-    best step again, with its sizes within each table, but the same share of the
-    values of every table.
+    of the largest mean q are retrained; above 1, at least one of them is balanced.
 
     **Departures from the paper**, each of which can be undone but the first two:
 
@@ -64,10 +60,14 @@ class CIESS(SizeSteps):
       table: without it the budget may drift to a table whose ids gain by it,
       whatever that does to all. (`relative=False` undoes this; there q is as it is,
       and every id counts alike.)
-    - Between tables, mean sizes are asked for in a ratio at most `shift` times that
-      of the best step for the same budget; before there is one, near the same share
-      of each. An id's score says little of its own size where an example scores many
-      ids of its table, as a ranking does items. (`shift=None` undoes this.)
+    - Every second step is balanced: it gives every table the same share of its
+      values. What fares best in a short training may starve a table that a whole
+      training needs. (`balanced=False` undoes this.)
+    - In the other steps mean sizes of tables are asked for in a ratio at most `shift`
+      times that of the best step for the same budget; before there is one, near the
+      same share of each. An id's score says little of its own size where an example
+      scores many ids of its table, as a ranking does items. (`shift=None` undoes
+      this.)
     - For tens of steps in place of 300: `updates` steps of TD3 after each; the
       first three steps draw sizes evenly, as in TD3's paper; noise falls to nothing
       over an episode, so that its last step shows what was learned; networks of
@@ -100,9 +100,7 @@ class CIESS(SizeSteps):
             (published code). Defaults to `"ratio"`.
         relative: See above. Defaults to True.
         shift: See above, at least 1. Defaults to 1.5.
-        balanced: Whether a balanced plan is retrained beside the best step, as long
-            as `top` is above 1: what fares best in a short training may starve a
-            table that a whole training needs. Defaults to True (paper: False).
+        balanced: See above. Defaults to True (paper: False).
         agent: Other options of `ciess.Agent`, as in `{"td3": {"gamma": 0.5}}` or,
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
@@ -179,18 +177,18 @@ class CIESS(SizeSteps):
     def _budget_of(self, step: int, state: SearchState) -> Budget:
         return state.budgets[step // self.iterations % len(state.budgets)]
 
-    def _sizes(self, state: SearchState, budget: Budget, draw: int) -> DimensionPlan:
-        if not self.balanced or self.top == 1 or draw < self.top - 1:
-            return super()._sizes(state, budget, draw)
-        known = self._known_sizes(state, self._best(state, budget)[0])
-        # Shares of whole vectors: the tables' means are the same.
-        shares = [
-            sizes / max(sizes.sum() / (counts > 0).sum(), 1e-9) * field.output_dim
-            for field, sizes, counts in zip(
-                state.fields, known, counts_of(state).values(), strict=True
-            )
-        ]
-        return self.fitted(state.fields, Wishes.growing(shares), budget)
+    def _is_balanced(self, step: int) -> bool:
+        """Whether a step gives every table the same share: every second one."""
+        return self.balanced and step % self.iterations % 2 == 1
+
+    def _best(self, state: SearchState, budget: Budget) -> list[int]:
+        best = super()._best(state, budget)
+        kept, others = best[: self.top], best[self.top :]
+        balanced = [step for step in others if self._is_balanced(step)]
+        if self.top > 1 and balanced and not any(map(self._is_balanced, kept)):
+            others.remove(balanced[0])
+            return [*kept[:-1], balanced[0], kept[-1], *others]
+        return best
 
     def _new_course(self, state: SearchState, full: Qualities) -> AgentCourse:
         steps = range(self.num_steps)
@@ -205,6 +203,7 @@ class CIESS(SizeSteps):
             low=self.low,
             penalty=self.penalty,
             shift=self.shift,
+            is_balanced=self._is_balanced,
             reward=self.reward,
             relative=self.relative,
             options={"updates": self.updates, **self.agent},
