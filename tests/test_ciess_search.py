@@ -45,8 +45,8 @@ MOMENTS = {name: root @ root.T for name, root in ROOTS.items()}
 
 
 def ciess(**options):
-    options = {"episodes": 2, "iterations": 2, "top": 1, "updates": 1, **options}
-    return CIESS(**{"agent": SMALL, **options})
+    short = {"episodes": 2, "iterations": 2, "updates": 1, "compare": False}
+    return CIESS(**{"agent": SMALL, **short, **options})
 
 
 def numpy(value):
@@ -356,7 +356,7 @@ def mean_quality(outcome):
 
 
 def test_the_best_of_a_budget_is_retrained():
-    method = ciess(top=2, iterations=3, balanced=False)
+    method = ciess(top=2, iterations=3)
     proposals, state = run(method)
     steps = [p.plan for p, _ in state.done("step")]
     means = [mean_quality(outcome) for _, outcome in state.done("step")]
@@ -376,33 +376,24 @@ def test_the_best_of_a_budget_is_retrained():
     assert plan.fits(near) and not plan.fits(BUDGETS[1])
 
 
-def test_every_second_step_gives_tables_the_same_share():
-    """One of them is retrained, though another step looks better."""
-    fields = (Field("user", 400, 16), Field("item", 300, 16))
-    budget = keras_eds.Budget.parse(0.5)
-    counts = {field.name: np.ones(field.input_dim) for field in fields}
-
-    def outcome(score):
-        by_field = {n: IdQuality(score * c, c) for n, c in counts.items()}
-        measured = Measurements.of_counts(counts)
-        return Outcome(0.5, measured, qualities=Qualities(by_field))
-
-    def tried(**options):
-        method = ciess(top=2, episodes=1, iterations=4, basis="columns", **options)
-        state = method.start(fields, (budget,), 0, True)
-        state = method.observe(state, method.propose(state), outcome(1.0))
-        for score in (0.8, 0.5, 0.7, 0.6):
-            step = method.propose(state)
-            state = method.observe(state, step, outcome(score))
-        return method, state, [p.plan for p, _ in state.done("step")]
-
-    method, state, steps = tried(shift=None)
-    shares = [[sizes.mean() for sizes in sizes_in(step)] for step in steps]
-    far = [abs(np.log(user / item)) for user, item in shares]
-    assert max(far[1], far[3]) < 0.15 < max(far[0], far[2])
-    assert [method.plan(state, budget, n) for n in range(2)] == [steps[0], steps[3]]
-    method, state, steps = tried(shift=None, balanced=False)
-    assert [method.plan(state, budget, n) for n in range(2)] == [steps[0], steps[2]]
+@pytest.mark.parametrize(
+    "method", [ciess(compare=True), SampledRows(4)], ids=["ciess", "sampled_rows"]
+)
+def test_one_width_a_field_is_retrained_too(method):
+    """The same share of every table, as much as fits; no index."""
+    proposals, state = run(method)
+    assert len(proposals) == method.num_stages(state)
+    for budget in BUDGETS:
+        plans = [p.plan for p in proposals if p.budget == budget]
+        assert plans == [method.plan(state, budget, draw) for draw in range(2)]
+        assert plans[0].has_row_sizes and not plans[1].has_row_sizes
+        assert plans[1].fits(budget)
+        assert plans[1].num_bytes() > 0.9 * budget.limit(FIELDS)
+        for kept in plans[1]:
+            vectors = np.linalg.eigh(MOMENTS[kept.name])[1]
+            best = vectors[:, ::-1][:, : kept.kept_dim]
+            projection = kept.encoder @ kept.decoder
+            np.testing.assert_allclose(projection, best @ best.T, atol=1e-5)
 
 
 def test_directions_that_were_tried_are_kept():
@@ -450,8 +441,7 @@ def test_wishes_are_scaled_to_the_budget():
 
 def test_tables_stay_near_the_best_step():
     """Between tables, wishes move by half as much again at most; within, freely."""
-    method = ciess(balanced=False)
-    course = method._new_course(run(method)[1], quality(99))
+    course = ciess()._new_course(run(ciess())[1], quality(99))
     known = [COUNTS[field.name] > 0 for field in FIELDS]
     random = np.random.default_rng(1)
     wished = [random.uniform(0.5, 1.5, len(k)) * k for k in known]
@@ -501,7 +491,7 @@ def without(qualities, *names):
     return Qualities({n: nothing[n] if n in names else q for n, q in qualities.items()})
 
 
-@pytest.mark.parametrize("method", [ciess(iterations=6), SampledRows(6, top=1)])
+@pytest.mark.parametrize("method", [ciess(iterations=6), SampledRows(6, compare=False)])
 def test_a_field_of_which_nothing_is_measured_stands_aside(method):
     """As days are where validation is on later ones."""
     state = method.start(FIELDS, BUDGETS, 5, True)
@@ -517,7 +507,7 @@ def test_a_field_of_which_nothing_is_measured_stands_aside(method):
         assert len(set(penalties)) > 3
 
 
-@pytest.mark.parametrize("method", [ciess(), SampledRows(4, top=1)])
+@pytest.mark.parametrize("method", [ciess(), SampledRows(4, compare=False)])
 def test_where_nothing_is_measured_nothing_can_be_judged(method):
     state = method.start(FIELDS, BUDGETS, 5, True)
     probe = method.propose(state)
@@ -531,7 +521,7 @@ def test_where_nothing_is_measured_nothing_can_be_judged(method):
 def test_a_budget_at_which_ids_cannot_differ_is_refused():
     """Least size and index: 1 and 4 / 4 values of 16 an id."""
     field = (Field("user", 40_000, 16),)
-    for method in (ciess(), SampledRows(4, top=1)):
+    for method in (ciess(), SampledRows(4, compare=False)):
         for share in (0.07, 0.12):
             budget = keras_eds.Budget.parse(share)
             with pytest.raises(BudgetError, match="room for ids of different sizes"):
@@ -545,6 +535,8 @@ def test_cost_of_a_search():
     untrained = CIESS(top=2).start(FIELDS, BUDGETS, 0, False)
     assert CIESS().share(untrained) * 30 + 1 + 2 * 2 == pytest.approx(10)
     assert CIESS().share(trained) * 30 + 2 * 2 == pytest.approx(10)
+    alone = CIESS(top=1, compare=False)
+    assert alone.share(trained) * 30 + 2 == pytest.approx(10)
     assert CIESS(top=9).share(untrained) * 30 == pytest.approx(2)
     assert ciess(trainings=100).share(trained) == 1.0
 

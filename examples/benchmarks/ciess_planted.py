@@ -38,15 +38,18 @@ WIDTH, BATCH, EPOCHS, RATE = 16, 4096, 6, 0.02
 CASES = {"wholly": 1.0, "half": 0.5, "not at all": 0.0}
 # Batches of a step, of the 234 of a training.
 STEPS = 10
+# What agents and draws find, without the widths that are compared by default.
+FRESH: dict[str, Any] = {
+    "steps": STEPS,
+    "top": 2,
+    "compare": False,
+    "warm_start": "fresh",
+}
 METHODS = {
-    "random draws": lambda: SampledRows(steps=STEPS, warm_start="fresh"),
-    "CIESS": lambda: CIESS(steps=STEPS, warm_start="fresh"),
-    "CIESS, no walk": lambda: CIESS(
-        steps=STEPS, warm_start="fresh", agent={"walk_length": 0}
-    ),
-    "CIESS, along columns": lambda: CIESS(
-        steps=STEPS, warm_start="fresh", basis="columns"
-    ),
+    "random draws": lambda: SampledRows(**FRESH),
+    "CIESS": lambda: CIESS(**FRESH),
+    "CIESS, no walk": lambda: CIESS(**FRESH, agent={"walk_length": 0}),
+    "CIESS, along columns": lambda: CIESS(**FRESH, basis="columns"),
 }
 
 

@@ -26,12 +26,13 @@ class SampledRows(SizeSteps):
 
     Each of `tries` steps draws sizes as `RandomRowSizes` does, for each budget in
     turn, trains for a short while under their masks and measures how ids fare. The
-    `top` steps of the largest mean quality under each budget are retrained. All of
-    it is as in `CIESS`, but that nothing is learned from a step.
+    `top` steps of the largest mean quality under each budget are retrained, and one
+    width a field. All of it is as in `CIESS`, but that nothing is learned from a step.
 
     Args:
         tries: How many sizes to try. Defaults to 30.
-        top: See `SizeSteps`. Defaults to 2.
+        top: See `SizeSteps`. Defaults to 1.
+        compare: See `SizeSteps`. Defaults to True.
         low: Least size. Defaults to 1.
         trainings: What all of it may cost, see `SizeSteps`. Defaults to 10.
         steps: See `SizeSteps`. Defaults to None.
@@ -60,7 +61,8 @@ class SampledRows(SizeSteps):
     def __init__(
         self,
         tries: int = 30,
-        top: int = 2,
+        top: int = 1,
+        compare: bool = True,
         low: int = 1,
         trainings: float = 10.0,
         steps: int | None = None,
@@ -73,7 +75,16 @@ class SampledRows(SizeSteps):
         tries = check_integer("tries", tries)
         self.tries = tries
         super().__init__(
-            top, low, trainings, steps, fresh, basis, quality, warm_start, alignment
+            top,
+            compare,
+            low,
+            trainings,
+            steps,
+            fresh,
+            basis,
+            quality,
+            warm_start,
+            alignment,
         )
 
     @property

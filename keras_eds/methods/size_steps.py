@@ -41,14 +41,18 @@ class SizeSteps(SingleShot):
     validation examples that carry it, `1 / (1 + loss)`, or what `quality` says. At
     the end the `top` steps of each budget are retrained, those of the largest mean
     of `min(quality / quality_full, 1)` over all ids that were measured, by the
-    number of their examples.
+    number of their examples; and beside them, with `compare`, one width a field, the
+    same share of every table. What fares best in a short training may starve a table
+    that a whole training needs, and one width needs no index.
 
     Args:
         top: How many of the plans seen to retrain for each budget.
+        compare: Whether to retrain one width a field, too; scores decide.
         low: Least size.
         trainings: What all of it may cost, in trainings of the full model. That is
-            1 (a model that is not trained yet) + the steps + `top` for each budget;
-            the steps are as long as brings it to that, but at least 2 together.
+            1 (a model that is not trained yet) + the steps + what is retrained for
+            each budget; the steps are as long as brings it to that, but at least 2
+            together.
         steps: Batches to train in a step. None: what `trainings` says.
         fresh: Whether each step is a whole training from scratch.
         basis: What a size counts: a table's `"columns"`, or its `"principal"`
@@ -73,6 +77,7 @@ class SizeSteps(SingleShot):
     def __init__(
         self,
         top: int,
+        compare: bool,
         low: int,
         trainings: float,
         steps: int | None,
@@ -85,7 +90,8 @@ class SizeSteps(SingleShot):
         top = check_integer("top", top)
         if warm_start is None:
             warm_start = "fresh" if fresh else "all"
-        super().__init__("auto", PROBE, warm_start, alignment, draws=top)
+        check_choice("compare", compare, (True, False))
+        super().__init__("auto", PROBE, warm_start, alignment, draws=top + compare)
         low = check_integer("low", low, 0)
         if steps is not None:
             steps = check_integer("steps", steps, 0)
@@ -102,6 +108,7 @@ class SizeSteps(SingleShot):
                 f"Received: top={top}. Lower it."
             )
         self.top = top
+        self.compare = compare
         self.low = low
         self.trainings = check_number("trainings", trainings, above=0)
         self.steps = steps
@@ -176,7 +183,7 @@ class SizeSteps(SingleShot):
 
     def share(self, state: SearchState) -> float:
         """How long a step trains, by a training of the full model."""
-        others = len(state.budgets) * self.top + (not state.trained)
+        others = len(state.budgets) * self.draws + (not state.trained)
         left = max(self.trainings - others, LEAST_FOR_STEPS)
         return min(1.0, left / self.num_steps)
 
@@ -184,11 +191,8 @@ class SizeSteps(SingleShot):
         return super().num_stages(state) + self.num_steps
 
     def plan(self, state: SearchState, budget: Budget, draw: int = 0) -> DimensionPlan:
-        """The sizes of a step as they are, or fitted if it was for another budget."""
-        step = self._best(state, budget)[draw]
-        tried = plans_tried(state)[step]
-        if self._budget_of(step, state) != budget:
-            tried = self._refitted(tried, state, budget)
+        """The sizes of a step, and last one width a field."""
+        tried = self._tried(state, budget, draw)
         if not self.turns:
             return tried
         measured = measurements_of(state)
@@ -198,6 +202,17 @@ class SizeSteps(SingleShot):
             for kept, moment in zip(tried, moments, strict=True)
         )
         return DimensionPlan(tuple(turned))
+
+    def _tried(self, state: SearchState, budget: Budget, draw: int) -> DimensionPlan:
+        """A step's sizes as they are, or fitted if it was for another budget."""
+        if draw == self.top:
+            alike = [np.full(f.input_dim, f.output_dim) for f in state.fields]
+            return self.fitted(state.fields, Wishes.growing(alike), budget)
+        step = self._best(state, budget)[draw]
+        tried = plans_tried(state)[step]
+        if self._budget_of(step, state) == budget:
+            return tried
+        return self._refitted(tried, state, budget)
 
     def _refitted(
         self, tried: DimensionPlan, state: SearchState, budget: Budget

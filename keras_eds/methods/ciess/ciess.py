@@ -33,7 +33,7 @@ class CIESS(SizeSteps):
     with D the width of the table and `quality_full` that of the trained full-size
     model. A search has `episodes` of `iterations` steps; an episode begins at full
     width and is for one of the budgets, in turn. Under each budget the `top` steps
-    of the largest mean q are retrained; above 1, at least one of them is balanced.
+    of the largest mean q are retrained, and one width a field; scores decide.
 
     **Departures from the paper**, each of which can be undone but the first two:
 
@@ -60,14 +60,10 @@ class CIESS(SizeSteps):
       table: without it the budget may drift to a table whose ids gain by it,
       whatever that does to all. (`relative=False` undoes this; there q is as it is,
       and every id counts alike.)
-    - Every second step is balanced: it gives every table the same share of its
-      values. What fares best in a short training may starve a table that a whole
-      training needs. (`balanced=False` undoes this.)
-    - In the other steps mean sizes of tables are asked for in a ratio at most `shift`
-      times that of the best step for the same budget; before there is one, near the
-      same share of each. An id's score says little of its own size where an example
-      scores many ids of its table, as a ranking does items. (`shift=None` undoes
-      this.)
+    - Between tables, mean sizes are asked for in a ratio at most `shift` times that
+      of the best step for the same budget; before there is one, near the same share
+      of each. An id's score says little of its own size where an example scores many
+      ids of its table, as a ranking does items. (`shift=None` undoes this.)
     - For tens of steps in place of 300: `updates` steps of TD3 after each; the
       first three steps draw sizes evenly, as in TD3's paper; noise falls to nothing
       over an episode, so that its last step shows what was learned; networks of
@@ -88,7 +84,8 @@ class CIESS(SizeSteps):
         episodes: How often to begin anew at full width. Defaults to 3 (paper: 30).
         iterations: Steps of an episode. Defaults to 10.
         penalty: lambda, from 0. Defaults to None, see above (paper: 0.4 and 0.2).
-        top: See `SizeSteps`. Defaults to 2.
+        top: See `SizeSteps`. Defaults to 1.
+        compare: See `SizeSteps`. Defaults to True (paper: False).
         low: Least size. Defaults to 1.
         updates: Steps of TD3 after each step. Defaults to 50 (paper: 1).
         trainings: What all of it may cost, see `SizeSteps`. Defaults to 10.
@@ -100,7 +97,6 @@ class CIESS(SizeSteps):
             (published code). Defaults to `"ratio"`.
         relative: See above. Defaults to True.
         shift: See above, at least 1. Defaults to 1.5.
-        balanced: See above. Defaults to True (paper: False).
         agent: Other options of `ciess.Agent`, as in `{"td3": {"gamma": 0.5}}` or,
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
@@ -126,7 +122,8 @@ class CIESS(SizeSteps):
         episodes: int = 3,
         iterations: int = 10,
         penalty: float | None = None,
-        top: int = 2,
+        top: int = 1,
+        compare: bool = True,
         low: int = 1,
         updates: int = 50,
         trainings: float = 10.0,
@@ -137,7 +134,6 @@ class CIESS(SizeSteps):
         reward: Literal["ratio", "metric"] = "ratio",
         relative: bool = True,
         shift: float | None = 1.5,
-        balanced: bool = True,
         agent: Mapping[str, Any] | None = None,
         warm_start: WarmStart | None = None,
         alignment: Alignment = "plan",
@@ -145,7 +141,16 @@ class CIESS(SizeSteps):
         self.episodes = check_integer("episodes", episodes)
         self.iterations = check_integer("iterations", iterations)
         super().__init__(
-            top, low, trainings, steps, fresh, basis, quality, warm_start, alignment
+            top,
+            compare,
+            low,
+            trainings,
+            steps,
+            fresh,
+            basis,
+            quality,
+            warm_start,
+            alignment,
         )
         check_choice("reward", reward, ("ratio", "metric"))
         check_choice("relative", relative, (True, False))
@@ -157,8 +162,6 @@ class CIESS(SizeSteps):
             remedy = "Give for instance 1.5, or None."
             shift = check_number("shift", shift, least=1, remedy=remedy)
         self.shift = shift
-        check_choice("balanced", balanced, (True, False))
-        self.balanced = balanced
         self.agent = dict(agent or {})
         if "noise" in self.agent:
             self.agent["noise"] = noises.to_config(noises.get(self.agent["noise"]))
@@ -177,19 +180,6 @@ class CIESS(SizeSteps):
     def _budget_of(self, step: int, state: SearchState) -> Budget:
         return state.budgets[step // self.iterations % len(state.budgets)]
 
-    def _is_balanced(self, step: int) -> bool:
-        """Whether a step gives every table the same share: every second one."""
-        return self.balanced and step % self.iterations % 2 == 1
-
-    def _best(self, state: SearchState, budget: Budget) -> list[int]:
-        best = super()._best(state, budget)
-        kept, others = best[: self.top], best[self.top :]
-        balanced = [step for step in others if self._is_balanced(step)]
-        if self.top > 1 and balanced and not any(map(self._is_balanced, kept)):
-            others.remove(balanced[0])
-            return [*kept[:-1], balanced[0], kept[-1], *others]
-        return best
-
     def _new_course(self, state: SearchState, full: Qualities) -> AgentCourse:
         steps = range(self.num_steps)
         return AgentCourse(
@@ -203,7 +193,6 @@ class CIESS(SizeSteps):
             low=self.low,
             penalty=self.penalty,
             shift=self.shift,
-            is_balanced=self._is_balanced,
             reward=self.reward,
             relative=self.relative,
             options={"updates": self.updates, **self.agent},

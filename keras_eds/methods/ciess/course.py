@@ -39,7 +39,6 @@ class AgentCourse(Course):
         low: Least size.
         penalty: lambda, or None: whatever brings wishes to the budget.
         shift: See `CIESS`.
-        is_balanced: Whether a step gives every table the same share.
         **options: `reward`, `relative` and `options` of `FieldAgent`.
     """
 
@@ -55,13 +54,11 @@ class AgentCourse(Course):
         low: int,
         penalty: float | None,
         shift: float | None,
-        is_balanced: Callable[[int], bool],
         **options: Any,
     ) -> None:
         super().__init__()
         self._fields, self._counts, self._full = fields, counts, full
         self._fitted, self._shift = fitted, shift
-        self._is_balanced = is_balanced
         self._agents = [
             FieldAgent(
                 f, counts[f.name], full[f.name], low, seed=seed + place, **options
@@ -92,25 +89,21 @@ class AgentCourse(Course):
     def _near(self, wished: list[np.ndarray]) -> list[np.ndarray]:
         """Wishes whose means are, table by table, near those of the best step.
 
-        At first near the same share of every table; in a balanced step just that.
+        At first near the same share of every table.
 
         An id's quality says much of its own size where it is alone in an example,
         and little where an example scores many ids of its table, as a user's ranking
         does items. Left alone the agents swing from all for one table to all for
         another, and few steps are left between.
         """
-        allowed, near = self._shift, self._widths
-        if self._is_balanced(len(self.qualities)):
-            allowed = 1.0
-        elif self._budget in self._best:
-            _, near = self._best[self._budget]
-        if allowed is None:
+        if self._shift is None:
             return wished
+        _, best = self._best.get(self._budget, (0.0, self._widths))
         asked = _means(wished, wished)
-        free = (asked > 0) & (near > 0)
-        shift = np.log(asked[free] / near[free])
+        free = (asked > 0) & (best > 0)
+        shift = np.log(asked[free] / best[free])
         shift -= shift.mean() if len(shift) else 0.0
-        most = np.log(allowed) / 2
+        most = np.log(self._shift) / 2
         factors = np.ones(len(wished))
         factors[free] = np.exp(np.clip(shift, -most, most) - shift)
         return [sizes * factor for sizes, factor in zip(wished, factors, strict=True)]
