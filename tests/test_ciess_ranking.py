@@ -54,7 +54,7 @@ def options(data):
 
 def ciess(data, **changed):
     quality = RankingQuality(data.train, data.validation, ks=[5])
-    given = {"episodes": 1, "iterations": 2, "top": 1, "updates": 2, "steps": 1}
+    given = {"episodes": 1, "iterations": 2, "compare": False, "updates": 2, "steps": 1}
     return CIESS(**{**given, "quality": quality, "agent": SMALL, **changed})
 
 

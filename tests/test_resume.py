@@ -58,7 +58,7 @@ OPTIONS_OF = {
     "ciess": {
         "episodes": 2,
         "iterations": 2,
-        "top": 1,
+        "compare": False,
         "low": 0,
         "updates": 2,
         "steps": 2,

@@ -26,6 +26,7 @@ def raised(plan, name, place, size):
 
 @settings(max_examples=40, deadline=None)
 @example([153], 6, 0.84375, "parameters", 2, False, False, 0)
+@example([101, 2], 18, 0.25, "bytes", 0, False, False, 8)
 @given(
     ids=st.lists(st.integers(1, 300), min_size=1, max_size=4),
     width=st.integers(1, 20),

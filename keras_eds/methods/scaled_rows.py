@@ -152,6 +152,10 @@ def _take(tables: Sequence[ScaledTable], wishes: Wishes, x: float) -> None:
 def _spend_the_rest(
     tables: Sequence[ScaledTable], wishes: Sequence[np.ndarray], limit: int
 ) -> None:
+    ends = np.cumsum([len(table.places) for table in tables])
+    barred = np.zeros(ends[-1], bool)
+    # How many ids of a table go on at once.
+    most = [len(table.places) for table in tables]
     while True:
         for table in tables:
             table.drop_unused()
@@ -160,21 +164,24 @@ def _spend_the_rest(
             [t.nearness(wish) for t, wish in zip(tables, wishes, strict=True)]
         )
         prices = np.concatenate([table.prices() for table in tables])
-        fits = np.flatnonzero((near > 0) & (prices <= left))
+        fits = np.flatnonzero((near > 0) & (prices <= left) & ~barred)
         if not len(fits):
             return
         order = fits[np.argsort(-near[fits], kind="stable")]
         taken = order[np.cumsum(prices[order]) <= left]
-        before = [table.places.copy() for table in tables]
-        ends = np.cumsum([len(table.places) for table in tables])
-        for table, end in zip(tables, ends, strict=True):
+        for number, (table, end) in enumerate(zip(tables, ends, strict=True)):
             start = end - len(table.places)
-            table.places[taken[(taken >= start) & (taken < end)] - start] += 1
-        if sum(table.cost for table in tables) > limit:
-            # All ids of a table have one size now, whose alignment is dearer.
-            for table, places in zip(tables, before, strict=True):
+            mine = taken[(taken >= start) & (taken < end)][: most[number]]
+            if not len(mine):
+                continue
+            places, cost = table.places.copy(), table.cost
+            table.places[mine - start] += 1
+            most[number] = 2 * most[number]
+            if table.cost > cost + prices[mine].sum():
+                # Rows are no gain any more, or all have one size, which is dearer.
                 table.places = places
-            return
+                most[number] = max(1, len(mine) // 2)
+                barred[mine] = len(mine) == 1
 
 
 def _widen(tables: Sequence[ScaledTable], wishes: Sequence[float], limit: int) -> None:
