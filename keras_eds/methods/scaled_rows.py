@@ -172,14 +172,9 @@ def _spend_the_rest(
         for number, (table, end) in enumerate(zip(tables, ends, strict=True)):
             start = end - len(table.places)
             mine = taken[(taken >= start) & (taken < end)][: most[number]]
-            if not len(mine):
-                continue
-            places, cost = table.places.copy(), table.cost
-            table.places[mine - start] += 1
-            most[number] = 2 * most[number]
-            if table.cost > cost + prices[mine].sum():
-                # Rows are no gain any more, or all have one size, which is dearer.
-                table.places = places
+            if table.advance(mine - start, prices[mine].sum()):
+                most[number] *= 2
+            else:
                 most[number] = max(1, len(mine) // 2)
                 barred[mine] = len(mine) == 1
 

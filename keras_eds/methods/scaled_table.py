@@ -127,6 +127,18 @@ class ScaledTable:
         steps[numbers[1 : len(self.levels) + 1] == 0] = np.inf
         return np.asarray(steps[self.places])
 
+    def advance(self, ids: np.ndarray, price: float) -> bool:
+        """Gives ids their next size, unless that costs more than `price`.
+
+        As it may where all ids of the table have one size then.
+        """
+        places, cost = self.places.copy(), self.cost
+        self.places[ids] += 1
+        if self.cost <= cost + price:
+            return True
+        self.places = places
+        return False
+
     def widening(self) -> int | None:
         """What one dimension more for all costs; None for rows and whole tables."""
         if self.rows or self.sizes[0] == self.field.output_dim or not self.same:
