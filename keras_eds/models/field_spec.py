@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
+from keras_eds.argument_checks import check_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +43,9 @@ class FieldSpec:
                 "`name` must be a non-empty string without '/'. "
                 f"Received: name={self.name!r}. Give the field another name."
             )
-        size = self.vocabulary_size
-        integer = isinstance(size, int | np.integer) and not isinstance(size, bool)
-        if not integer or size < 1:
-            raise ValueError(
-                "`vocabulary_size` must be a positive integer. Received: "
-                f"vocabulary_size={size!r} (field {self.name!r}). "
-                "Count the ids of the field, id 0 included."
-            )
-        object.__setattr__(self, "vocabulary_size", int(size))
+        remedy = f"Count the ids of field {self.name!r}, id 0 included."
+        size = check_integer("vocabulary_size", self.vocabulary_size, remedy=remedy)
+        object.__setattr__(self, "vocabulary_size", size)
 
     @property
     def embedding_name(self) -> str:
