@@ -20,7 +20,8 @@ from keras_eds.errors import (
     ProjectError,
     StageError,
 )
-from keras_eds.methods import SSEDS
+from keras_eds.methods import AMTL, SSEDS
+from keras_eds.tuners import EDSOracle
 
 X, Y = data()
 
@@ -168,6 +169,23 @@ def test_budgets(tmp_path, no_training, budget):
 def test_budget_is_given_once(options):
     with pytest.raises(BudgetError, match="`budget`"):
         keras_eds.Budget(**options)
+
+
+@pytest.mark.parametrize(
+    "method, least",
+    [
+        # A column of seven ids and its alignment.
+        (lambda: SSEDS(fill="zero"), {"parameters": 7 + 4, "num_bytes": 44}),
+        # The places of seven ids, how many have a value, a value, a spare row.
+        (lambda: AMTL(min_size=0), {"parameters": 7 + 1 + 2, "num_bytes": 14 + 4 + 8}),
+    ],
+)
+def test_budget_with_room_for_nothing(method, least):
+    fields = [keras_eds.Field("user", 200, 8), keras_eds.Field("day", 7, 4)]
+    for unit, amount in least.items():
+        EDSOracle(fields, keras_eds.Budget(**{unit: amount}), method())
+        with pytest.raises(BudgetError, match=f"at least {amount} .*room for"):
+            EDSOracle(fields, keras_eds.Budget(**{unit: amount - 1}), method())
 
 
 def test_floor_above_the_budget(tmp_path, no_training):

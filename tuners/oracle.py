@@ -17,6 +17,7 @@ from keras_eds.id_quality import Qualities
 from keras_eds.learned_sizes import LearnedSizes
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Method, Outcome, Proposal, SearchState
+from keras_eds.methods.room import check_room
 from keras_eds.plan import DimensionPlan
 from keras_eds.tuners.saved_oracle import SavedOracle
 from keras_eds.tuners.trial_files import TrialFiles, proposal_values, read_proposal
@@ -45,7 +46,8 @@ class EDSOracle(SavedOracle):
             `keras_tuner.Oracle`.
 
     Raises:
-        BudgetError: If a budget is smaller than the least possible.
+        BudgetError: If a budget is smaller than the least possible, or has room for
+            nothing.
 
     Example:
 
@@ -84,6 +86,8 @@ class EDSOracle(SavedOracle):
         self.fields = list(fields)
         self.budgets = parse_budgets(budget)
         self.method = methods.get(method)
+        for known in self.budgets:
+            check_room(self.fields, known, self.method)
         self.trained = trained
         self.error: BaseException | None = None
         self._start()
