@@ -40,10 +40,13 @@ def test_numbers_of_numpy_become_those_of_python():
     for layer in (
         layers.PrunedFieldEmbedding(np.int64(9), np.int64(2), np.int64(4)),
         layers.RowSizedEmbedding(np.int64(2), np.int64(4), [1, 4]),
-        layers.MaskedTwinEmbedding(np.int64(9), np.int64(4)),
+        layers.MaskedTwinEmbedding(
+            np.int64(9), np.int64(4), hidden_units=[np.int64(8)], min_size=np.int64(0)
+        ),
     ):
         config = layer.get_config()
-        assert json.loads(json.dumps(config["output_dim"])) == 4
+        config = json.loads(json.dumps(config))
+        assert config["output_dim"] == 4
         assert type(config["input_dim"]) is int
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from keras_eds.arrays import as_array
 
 
-def check_min_size(min_size: Any, output_dim: int) -> None:
-    """Refuses a smallest size that no vector can have.
+def check_min_size(min_size: Any, output_dim: int) -> int:
+    """Returns the smallest size as an `int`; refuses one that no vector can have.
 
     Raises:
         ValueError: If `min_size` is not an integer from 0 to `output_dim`.
@@ -20,6 +21,7 @@ def check_min_size(min_size: Any, output_dim: int) -> None:
             f"`min_size` must be an integer from 0 to output_dim={output_dim}. "
             f"Received: min_size={min_size!r}. 0 allows ids without any value."
         )
+    return int(min_size)
 
 
 def check_hidden_units(hidden_units: Any) -> tuple[int, ...]:
@@ -35,7 +37,7 @@ def check_hidden_units(hidden_units: Any) -> tuple[int, ...]:
             "`hidden_units` must be one or more integers of at least 1. Received: "
             f"hidden_units={hidden_units!r}. Give for instance (32,)."
         )
-    return tuple(hidden_units)
+    return tuple(int(units) for units in hidden_units)
 
 
 def check_table(
@@ -67,4 +69,4 @@ def _shown(shape: tuple[int | None, ...]) -> str:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

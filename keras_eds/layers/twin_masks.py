@@ -82,14 +82,13 @@ class TwinMasks(keras.layers.Layer):
         super().__init__(**kwargs)
         self.input_dim = check_integer("input_dim", input_dim)
         self.output_dim = check_integer("output_dim", output_dim)
-        checks.check_min_size(min_size, output_dim)
+        self.min_size = checks.check_min_size(min_size, output_dim)
         self.groups = check_integer("groups", groups, 2)
         check_choice("alpha_from", alpha_from, ALPHA_FROM)
         self.hidden_units = checks.check_hidden_units(hidden_units)
         self.activation = activations.get(activation)
         self.twins = twins
         self.alpha_from = alpha_from
-        self.min_size = min_size
         self.size_spread = check_number("size_spread", size_spread, above=0)
         self.mask_zero = mask_zero
         self.seed = seed
@@ -105,7 +104,7 @@ class TwinMasks(keras.layers.Layer):
         if size_penalty is not None:
             check_number("size_penalty", size_penalty, least=0)
             self.size_penalty = self._add_fixed("size_penalty", (), size_penalty)
-        self._matrix = prefix_mask.prefix_matrix(output_dim, min_size)
+        self._matrix = prefix_mask.prefix_matrix(output_dim, self.min_size)
         # Group 0 has the least size, whatever the twins say, and teaches them nothing.
         self._taught = np.ones((groups, 1), "float32")
         self._taught[0] = 0.0
