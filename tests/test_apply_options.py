@@ -96,6 +96,26 @@ def test_fresh_values_and_random_alignment():
     np.testing.assert_array_equal(numpy(random.constant), np.zeros(6))
 
 
+@pytest.mark.parametrize("variant", ["subspace", "rows"])
+def test_a_fixed_alignment_stays_as_planned_while_all_else_learns(variant, tmp_path):
+    model, x, y = one_table(layers.Embedding(12, 6))
+    plan = plan_of(model, variant)
+    start = keras_eds.apply_plan(model, plan)
+    fixed = keras_eds.apply_plan(model, plan, alignment="fixed")
+    np.testing.assert_allclose(numpy(fixed(x)), numpy(start(x)), atol=1e-6)
+    assert fixed.count_params() == start.count_params()
+    fixed.save(tmp_path / "fixed.keras")
+    again = keras.saving.load_model(tmp_path / "fixed.keras")
+    np.testing.assert_allclose(numpy(again(x)), numpy(fixed(x)), atol=1e-6)
+    for small, stays in ((start, False), (fixed, True), (again, True)):
+        before = [numpy(v) for v in small.layers[0].weights]
+        small.fit(x, y, epochs=2, verbose=0)
+        for weight, old in zip(small.layers[0].weights, before, strict=True):
+            learns = weight.name.startswith(("embeddings", "constant"))
+            learns |= weight.name == "projection" and not stays
+            assert np.array_equal(numpy(weight), old) != learns, weight.path
+
+
 @pytest.mark.parametrize("values", ["kept", "fresh"])
 def test_an_initializer_that_holds_the_wide_table_is_given_up(values, tmp_path):
     table = np.random.default_rng(0).normal(size=(12, 6)).astype("float32")

@@ -148,7 +148,7 @@ def test_a_search_that_ended_is_read_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("warm_start", "alignment"),
-    [("tables", "plan"), ("initial", "random"), ("fresh", "plan")],
+    [("tables", "plan"), ("initial", "random"), ("fresh", "plan"), ("all", "fixed")],
 )
 def test_warm_starts(tmp_path, warm_start, alignment):
     method = PrincipalRows(warm_start=warm_start, alignment=alignment, compare=False)

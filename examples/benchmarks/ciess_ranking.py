@@ -84,6 +84,8 @@ METHODS: dict[str, Callable[[dict[str, Any]], Method]] = {
     "random, sorted, best of 30": lambda tried: SampledRows(30, compare=False, **tried),
     "principal rows": lambda _: PrincipalRows(compare=False),
     "SSEDS": lambda _: SSEDS(),
+    "SSEDS, fixed": lambda _: SSEDS(alignment="fixed"),
+    "CIESS, fixed": lambda tried: CIESS(alignment="fixed", **tried),
     "random": lambda _: RandomRowSizes(sorted_by_frequency=False),
 }
 NAMES = ("full", "equal", *METHODS)

@@ -74,6 +74,7 @@ SEARCHES: dict[str, tuple[Callable[[], Method], tuple[float, ...]]] = {
     "equal, int8": (Uniform, INT8_BUDGETS),
     "principal rows, int8": (PrincipalRows, INT8_BUDGETS),
     "default": (PrincipalRows, BUDGETS),
+    "default, fixed": (lambda: PrincipalRows(alignment="fixed"), BUDGETS),
 }
 
 

@@ -35,6 +35,7 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
         embeddings_initializer: Initializer of the table. Defaults to `"uniform"`.
         projection_initializer: Initializer of the projection. Defaults to
             `"glorot_uniform"`.
+        train_projection: Whether the projection learns. Defaults to `True`.
         embeddings_regularizer: Regularizer of the table. Defaults to `None`.
         embeddings_constraint: Constraint on the table. Defaults to `None`.
         mask_zero: Whether id 0 is padding: masked as in `keras.layers.Embedding`,
@@ -70,6 +71,7 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
         use_constant: bool = False,
         embeddings_initializer: Any = "uniform",
         projection_initializer: Any = "glorot_uniform",
+        train_projection: bool = True,
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
@@ -98,6 +100,7 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
         self.kept_dim = kept_dim
         self.use_constant = use_constant
         self.projection_initializer = initializers.get(projection_initializer)
+        self.train_projection = train_projection
         self.embeddings_constraint = constraints.get(embeddings_constraint)
 
     @property
@@ -123,6 +126,7 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
                 name="projection",
                 shape=(self.kept_dim, self.output_dim),
                 initializer=self.projection_initializer,
+                trainable=self.train_projection,
             )
         if self.use_constant:
             self.constant = self.add_weight(
@@ -165,6 +169,7 @@ class PrunedFieldEmbedding(Int8Tables, LookupLayer):
             kept_dim=self.kept_dim,
             use_constant=self.use_constant,
             projection_initializer=initializers.serialize(self.projection_initializer),
+            train_projection=self.train_projection,
             embeddings_constraint=constraints.serialize(self.embeddings_constraint),
         )
         return config

@@ -55,15 +55,16 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         blocks: The layout, as pairs (ids, width). Defaults to `None`: few tables
             with little padding. Without `sizes`, for a layer whose weights will
             be set.
-        use_projection: Whether to multiply the padded rows by a trainable matrix
-            of shape `(max(sizes), output_dim)`. Defaults to `False`: the rows are
-            padded to `output_dim`.
+        use_projection: Whether to multiply the padded rows by a matrix of shape
+            `(max(sizes), output_dim)`. Defaults to `False`: the rows are padded to
+            `output_dim`.
         use_constant: Whether to add a trainable vector of shape `(output_dim,)`
             to every id. Defaults to `False`.
         embeddings_initializer: Initializer of the rows, called for each table.
             Defaults to `"uniform"`.
         projection_initializer: Initializer of the projection. Defaults to
             `"identity"`: at first the output is that without a projection.
+        train_projection: Whether the projection learns. Defaults to `True`.
         embeddings_regularizer: Regularizer of each table. Defaults to `None`.
         mask_zero: Whether id 0 is padding: masked as in `keras.layers.Embedding`,
             with a combiner left out. Defaults to `False`.
@@ -97,6 +98,7 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         use_constant: bool = False,
         embeddings_initializer: Any = "uniform",
         projection_initializer: Any = "identity",
+        train_projection: bool = True,
         embeddings_regularizer: Any = None,
         mask_zero: bool = False,
         combiner: str | None = None,
@@ -117,6 +119,7 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
         self.use_projection = use_projection
         self.use_constant = use_constant
         self.projection_initializer = initializers.get(projection_initializer)
+        self.train_projection = train_projection
 
     def _take_sizes(self, sizes: Any, blocks: Any) -> None:
         if sizes is None and blocks is None:
@@ -157,6 +160,7 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
                 name="projection",
                 shape=(self.stored_width, self.output_dim),
                 initializer=self.projection_initializer,
+                trainable=self.train_projection,
             )
         if self.use_constant:
             self.constant = self.add_weight(
@@ -320,5 +324,6 @@ class RowSizedEmbedding(Int8Tables, LookupLayer):
             use_projection=self.use_projection,
             use_constant=self.use_constant,
             projection_initializer=initializers.serialize(self.projection_initializer),
+            train_projection=self.train_projection,
         )
         return config

@@ -52,7 +52,8 @@ class MDE(SingleShot):
             width always do. Defaults to True.
         warm_start: Where training starts; see `SingleShot`. Defaults to
             `"fresh"`: trained from scratch at its size, as in the paper.
-        alignment: `"plan"` or `"random"`. Defaults to `"random"`.
+        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`. Defaults to
+            `"random"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -54,7 +54,8 @@ class PrincipalRows(SingleShot):
         smoothing: Added to every count of an id that was seen. Defaults to 0.
         warm_start: `"all"`, `"tables"`, `"initial"` or `"fresh"`; see
             `SingleShot`. Defaults to `"all"`.
-        alignment: `"plan"` or `"random"`. Defaults to `"plan"`.
+        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`. Defaults to
+            `"plan"`.
         pretrain: Whether to train the full model first. Defaults to `"auto"`:
             unless it was trained already.
 

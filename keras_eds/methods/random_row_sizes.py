@@ -39,8 +39,8 @@ class RandomRowSizes(SingleShot):
             True; False is the control without any knowledge.
         warm_start: Where training starts; see `SingleShot`. Defaults to
             `"fresh"`.
-        alignment: `"plan"` or `"random"`, of tables whose ids all got one size.
-            Defaults to `"random"`.
+        alignment: `"plan"`, `"fixed"` or `"random"`, of tables whose ids all got one
+            size. Defaults to `"random"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -22,7 +22,8 @@ class RandomSizes(SingleShot):
         draws: How many draws to train for each budget. Defaults to 1.
         warm_start: Where training starts; see `SingleShot`. Defaults to
             `"fresh"`.
-        alignment: `"plan"` or `"random"`. Defaults to `"random"`.
+        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`. Defaults to
+            `"random"`.
 
     Example:
 

@@ -10,7 +10,7 @@ from keras_eds.argument_checks import check_choice, check_integer
 from keras_eds.budget import Budget
 from keras_eds.methods.base import Method, Proposal, SearchState, Wait, WarmStart
 from keras_eds.plan import DimensionPlan
-from keras_eds.surgery.small_layer import Alignment
+from keras_eds.surgery.small_layer import ALIGNMENTS, Alignment
 
 Pretrain = bool | Literal["auto"]
 # A probe that only counts ids: it needs no trained model.
@@ -27,7 +27,8 @@ class SingleShot(Method):
         warm_start: Where retraining starts. `"all"`: every trained value.
             `"tables"`: trained tables, other layers drawn anew. `"initial"`: the
             values before training. `"fresh"`: everything drawn anew.
-        alignment: `"plan"` or `"random"` start of the alignment projections.
+        alignment: `"plan"` or `"random"` start of the alignment projections, or
+            `"fixed"`: the plan's, which do not learn.
         draws: How many plans to try for each budget. One that is the same as another
             is not trained again.
     """
@@ -42,7 +43,7 @@ class SingleShot(Method):
     ) -> None:
         check_choice("pretrain", pretrain, (True, False, "auto"))
         check_choice("warm_start", warm_start, ("all", "tables", "initial", "fresh"))
-        check_choice("alignment", alignment, ("plan", "random"))
+        check_choice("alignment", alignment, ALIGNMENTS)
         draws = check_integer("draws", draws)
         self.pretrain = pretrain
         self.probe = probe

@@ -69,7 +69,7 @@ class SizeSteps(SingleShot):
             `"fresh"` where steps are. From trained values, a table keeps of its rows
             what the steps tried: with the principal basis an alignment goes with
             them, which counts. `"fresh"` keeps columns, whatever the basis.
-        alignment: `"plan"` or `"random"` start of alignments.
+        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`.
     """
 
     granularity = "row"

@@ -59,7 +59,8 @@ class SSEDS(SingleShot):
             For `"columns"`. Defaults to `"abs"`.
         warm_start: `"all"`, `"tables"`, `"initial"` or `"fresh"`; see
             `SingleShot`. Defaults to `"all"`.
-        alignment: `"plan"` or `"random"`. Defaults to `"plan"`.
+        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`. Defaults to
+            `"plan"`.
         pretrain: Whether to train the full model first. Defaults to `"auto"`:
             unless it was trained already.
 

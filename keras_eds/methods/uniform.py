@@ -22,7 +22,8 @@ class Uniform(SingleShot):
     Args:
         warm_start: Where training starts; see `SingleShot`. Defaults to
             `"fresh"`: trained from scratch at its size.
-        alignment: `"plan"` or `"random"`. Defaults to `"random"`.
+        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`. Defaults to
+            `"random"`.
 
     Example:
 

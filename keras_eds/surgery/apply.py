@@ -16,7 +16,7 @@ from keras_eds.surgery.compact_model import make_compact
 from keras_eds.surgery.copying import compile_result, copy_model
 from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.sites import Site, all_sites, refuse_unsupported
-from keras_eds.surgery.small_layer import Alignment, Values, small_layer
+from keras_eds.surgery.small_layer import ALIGNMENTS, Alignment, Values, small_layer
 
 
 def apply_plan(
@@ -28,7 +28,7 @@ def apply_plan(
 ) -> keras.Model:
     """Gives a model tables that are physically as small as the plan says.
 
-    Each table E becomes `E @ encoder`, followed by the trainable alignment
+    Each table E becomes `E @ encoder`, followed by the alignment
     `decoder` and `constant` of its `FieldPlan`, or the packed prefixes of its
     rows that a `RowPlan` keeps. With the defaults, the outputs are those of the
     model with the plan's `masked` table in place of every table.
@@ -38,8 +38,9 @@ def apply_plan(
         plan: Which tables, and how wide. Tables that it does not name stay.
         values: `"kept"` starts from the model's values, `"fresh"` draws the
             narrow tables from the old ones' initializers. Defaults to `"kept"`.
-        alignment: `"plan"` starts from the plan's decoder and constant,
-            `"random"` from a Glorot-uniform projection. Defaults to `"plan"`.
+        alignment: `"plan"` starts from the plan's decoder and constant, `"random"`
+            from a Glorot-uniform projection. `"fixed"` is `"plan"` with decoders
+            that do not learn. Defaults to `"plan"`.
         in_place: Whether to change `model` itself; otherwise a copy is changed.
             Defaults to `False`.
 
@@ -57,7 +58,7 @@ def apply_plan(
     >>> small = keras_eds.apply_plan(model, plan)
     """
     check_choice("values", values, ("kept", "fresh"))
-    check_choice("alignment", alignment, ("plan", "random"))
+    check_choice("alignment", alignment, ALIGNMENTS)
     pairs = match(model, plan)
     for site, _ in pairs:
         refuse_unsupported(site)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
@@ -17,7 +17,8 @@ from keras_eds.surgery import keras_private
 from keras_eds.surgery.sites import Site, is_reducing
 
 Values = Literal["kept", "fresh"]
-Alignment = Literal["plan", "random"]
+Alignment = Literal["plan", "fixed", "random"]
+ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 SmallLayer = PrunedFieldEmbedding | RowSizedEmbedding
 
 
@@ -58,14 +59,15 @@ def _narrow(
         **_common(site.layer, kept.kept_dim),
         kept_dim=kept.kept_dim,
         use_constant=kept.constant is not None,
+        train_projection=alignment != "fixed",
         embeddings_constraint=site.layer.embeddings_constraint,
     )
     layer.build(None)
     if layer.embeddings is not None and values == "kept":
         layer.embeddings.assign(_encoded(site.layer, kept))
-    if layer.projection is not None and alignment == "plan":
+    if layer.projection is not None and alignment != "random":
         layer.projection.assign(kept.decoder)
-    if layer.constant is not None and (alignment == "plan" or not kept.kept_dim):
+    if layer.constant is not None and (alignment != "random" or not kept.kept_dim):
         layer.constant.assign(kept.constant)
     return layer
 
@@ -80,14 +82,15 @@ def _row_sized(
         use_projection=kept.encoder is not None,
         use_constant=kept.mean is not None,
         projection_initializer="glorot_uniform",
+        train_projection=alignment != "fixed",
     )
     if values == "kept":
         layer.build_from_rows(kept.rows(_table(site.layer)))
     else:
         layer.build()
-    if layer.projection is not None and alignment == "plan":
+    if layer.projection is not None and alignment != "random":
         layer.projection.assign(kept.projection)
-    if layer.constant is not None and (alignment == "plan" or not kept.kept_dim):
+    if layer.constant is not None and (alignment != "random" or not kept.kept_dim):
         layer.constant.assign(kept.mean)
     return layer
 
