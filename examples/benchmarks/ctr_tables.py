@@ -11,7 +11,8 @@ import pandas as pd
 
 ORDER = ["full", "equal", "random", "SSEDS columns, before", "SSEDS columns",
          "SSEDS principal, before", "SSEDS principal",
-         "principal rows, before", "principal rows", "default", "AMTL", "AMTL: ids",
+         "principal rows, before", "principal rows", "default",
+         "default, fixed alignment", "AMTL", "AMTL: ids",
          "AMTL: fields", "AMTL, trained start", "AMTL, sizes alone",
          "AML (one network)", "AML (one network): ids", "AML (one network): fields",
          "random rows, sorted",

@@ -28,7 +28,9 @@ class SingleShot(Method):
             `"tables"`: trained tables, other layers drawn anew. `"initial"`: the
             values before training. `"fresh"`: everything drawn anew.
         alignment: `"plan"` or `"random"` start of the alignment projections, or
-            `"fixed"`: the plan's, which do not learn.
+            `"fixed"`: the plan's, which do not learn. Adam moves an alignment in
+            every batch as far as it moves a row only when that comes; where two
+            vectors meet in an inner product alone, that can undo what was kept.
         draws: How many plans to try for each budget. One that is the same as another
             is not trained again.
     """
