@@ -167,6 +167,23 @@ def test_every_method_searches(method, tmp_path):
     assert sum(int(np.prod(v.shape)) for v in small.user_model.weights) < WIDTH * 41
 
 
+def test_a_fixed_alignment_stays_as_planned(tmp_path):
+    found = search(
+        compiled(RatingsModel(), eager=True),
+        tmp_path,
+        ratings(256),
+        ratings(128, seed=1),
+        method=keras_eds.methods.SSEDS(alignment="fixed"),
+    )
+    [plan], [small] = found.get_best_plans(), found.get_best_models()
+    decoders = [kept.decoder for kept in plan if 0 < kept.kept_dim < WIDTH]
+    for decoder in decoders:
+        shape = decoder.shape
+        held = [v for v in small.non_trainable_variables if tuple(v.shape) == shape]
+        assert any(np.allclose(v.numpy(), decoder, atol=1e-6) for v in held)
+    assert decoders
+
+
 def _method(name):
     if name == "ciess":
         return keras_eds.methods.CIESS(episodes=1, iterations=2, updates=3, top=1)
