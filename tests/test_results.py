@@ -12,7 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "examples" / "benchmarks"
-DATA = {"Criteo": "criteo", "MovieLens": "movielens", "MovieLens-1M": "movielens"}
+# Data set and model.
+DATA = {
+    "Criteo": ("criteo", "DeepFM"),
+    "MovieLens": ("movielens", "DeepFM"),
+    "MovieLens-1M": ("movielens", "DeepFM"),
+    "two towers": ("movielens", "TwoTower"),
+}
+Data = tuple[str, str]
 METHODS = {
     "equal widths": "equal",
     "equal widths, floats": "equal",
@@ -34,8 +41,8 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def figures(text: str) -> Iterator[tuple[str, str, float, str]]:
-    """Data set, row, budget and figure of every cell of a table by budgets."""
+def figures(text: str) -> Iterator[tuple[Data, str, float, str]]:
+    """Data set and model, row, budget and figure of each cell of a table by budgets."""
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         header, _, *rows = [cells(line) for line in table.splitlines()]
         data, columns = DATA.get(header[0]), []
@@ -49,21 +56,22 @@ def figures(text: str) -> Iterator[tuple[str, str, float, str]]:
                     yield of, label, float(share[:-1]) / 100, value
 
 
-def mean_auc(data: str, method: str, budget: float) -> float:
-    lines = (BENCHMARKS / "results" / f"ctr_{data}.jsonl").read_text().splitlines()
-    wanted = ("DeepFM", METHODS.get(method, method), budget)
+def mean_auc(data: Data, method: str, budget: float) -> float:
+    name, model = data
+    lines = (BENCHMARKS / "results" / f"ctr_{name}.jsonl").read_text().splitlines()
+    wanted = (model, METHODS.get(method, method), budget)
     rows = [json.loads(line) for line in lines]
     found = [
         row["auc"]
         for row in rows
         if (row["model"], row["method"], row["budget"]) == wanted
     ]
-    assert found, f"no run of {wanted} on {data}"
+    assert found, f"no run of {wanted} on {name}"
     return float(np.mean(found))
 
 
 @pytest.mark.parametrize(
-    ("path", "least"), [(ROOT / "README.md", 90), (BENCHMARKS / "README.md", 90)]
+    ("path", "least"), [(ROOT / "README.md", 90), (BENCHMARKS / "README.md", 130)]
 )
 def test_tables_are_the_means_of_the_runs(path: Path, least: int) -> None:
     found = list(figures(path.read_text()))
