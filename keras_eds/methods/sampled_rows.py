@@ -40,7 +40,7 @@ class SampledRows(SizeSteps):
         basis: See `SizeSteps`. Defaults to `"principal"`.
         quality: See `SizeSteps`. Defaults to None.
         warm_start: See `SizeSteps`. Defaults to None.
-        alignment: See `SizeSteps`. Defaults to `"plan"`.
+        alignment: See `SizeSteps`. Defaults to `"fixed"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -70,7 +70,7 @@ class SampledRows(SizeSteps):
         basis: Basis = "principal",
         quality: Callable[[Any], Any] | None = None,
         warm_start: WarmStart | None = None,
-        alignment: Alignment = "plan",
+        alignment: Alignment = "fixed",
     ) -> None:
         tries = check_integer("tries", tries)
         self.tries = tries

@@ -69,7 +69,8 @@ class SizeSteps(SingleShot):
             `"fresh"` where steps are. From trained values, a table keeps of its rows
             what the steps tried: with the principal basis an alignment goes with
             them, which counts. `"fresh"` keeps columns, whatever the basis.
-        alignment: `"plan"`, `"fixed"` or `"random"`; see `SingleShot`.
+        alignment: `"fixed"`, `"plan"` or `"random"`; see `SingleShot`. Steps are
+            trained with fixed directions, whatever it is.
     """
 
     granularity = "row"

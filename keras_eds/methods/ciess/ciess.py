@@ -48,7 +48,8 @@ class CIESS(SizeSteps):
       training, masked along the principal directions of its tables; in the paper
       it trains a new model, masked along columns (`fresh=True`). Retraining goes on
       from what the full-size model knows along these directions, whose alignment
-      counts; in the paper it begins anew (`warm_start="fresh"`, along columns).
+      counts and stays as it is (`alignment="plan"`: it learns); in the paper it
+      begins anew (`warm_start="fresh"`, along columns).
     - Quality is made of the compiled loss, for the ids of any field; in the paper
       it is a ranking metric of users, and for an item the mean over its users
       (`quality=RankingQuality(...)`).
@@ -101,7 +102,7 @@ class CIESS(SizeSteps):
             for no walk, `{"walk_length": 0}`; not `low`, `high`, `seed` nor TD3's
             `state_size`, which follow from the table and the search.
         warm_start: See `SizeSteps`. Defaults to None (paper: `"fresh"`).
-        alignment: See `SizeSteps`. Defaults to `"plan"`.
+        alignment: See `SizeSteps`. Defaults to `"fixed"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -136,7 +137,7 @@ class CIESS(SizeSteps):
         shift: float | None = 1.5,
         agent: Mapping[str, Any] | None = None,
         warm_start: WarmStart | None = None,
-        alignment: Alignment = "plan",
+        alignment: Alignment = "fixed",
     ) -> None:
         self.episodes = check_integer("episodes", episodes)
         self.iterations = check_integer("iterations", iterations)
