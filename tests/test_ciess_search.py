@@ -579,6 +579,10 @@ def test_search(tmp_path, capsys):
     small = result.get_best_models()[0]
     score = small.evaluate(*validation(), verbose=0, return_dict=True)["auc"]
     assert score == pytest.approx(max(r.score for r in stages[6:]), abs=1e-6)
+    # The directions that the steps tried, although all else learned.
+    for kept in result.get_best_plans()[0]:
+        held = numpy(small.get_layer(kept.name).projection)
+        np.testing.assert_allclose(held, kept.projection, atol=1e-6)
     result.results_summary()
     assert (
         "Cost: 6.00 trainings of the full model (1 at first, 4 steps as long as 3.00 "
