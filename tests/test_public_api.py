@@ -101,7 +101,8 @@ ARGUMENTS = {
     "PrunedFieldEmbedding": {
         "input_dim": 7, "kept_dim": 2, "output_dim": 4, "use_constant": True,
         "mask_zero": True, "embeddings_initializer": "ones",
-        "projection_initializer": "zeros", "embeddings_regularizer": "l2",
+        "projection_initializer": "zeros", "train_projection": False,
+        "embeddings_regularizer": "l2",
         "embeddings_constraint": "non_neg", "combiner": None,
     },
     "MaskedTwinEmbedding": {
@@ -122,6 +123,7 @@ ARGUMENTS = {
         "input_dim": 5, "output_dim": 4, "sizes": None, "blocks": [[2, 4], [1, 1]],
         "use_projection": True, "use_constant": True,
         "embeddings_initializer": "ones", "projection_initializer": "zeros",
+        "train_projection": False,
         "embeddings_regularizer": "l2", "mask_zero": True, "combiner": "sum",
     },
     "AllIds": {"input_dim": 3},
