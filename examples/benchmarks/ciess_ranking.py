@@ -3,8 +3,8 @@
 Each user's interactions are split 50/25/25 at random; tables have 128 columns. At 20,
 10 and 5 % of the tables' bytes, index included: equal sizes; random sizes (sorted by
 frequency or not; one draw, or the best of as many as CIESS spends steps); principal
-rows; SSEDS; CIESS, which retrains its best step and one width a table; and its agents
-alone, with and without their walk, and with equal shares of all tables in all steps.
+rows; SSEDS; CIESS, which retrains its best step and one width a table, with and without
+its walk; and its agents alone, so too, and with equal shares of all tables in all steps.
 CIESS, the best of many draws and draws "along directions" go on from the full model in
 its principal directions, as principal rows and SSEDS do; equal sizes, the other draws
 and what "CIESS, trained anew" finds are trained from scratch. Alignments learn with
@@ -75,6 +75,7 @@ METHODS: dict[str, Callable[[dict[str, Any]], Method]] = {
     "CIESS": lambda tried: CIESS(**tried),
     "CIESS, learned alignment": lambda tried: CIESS(alignment="plan", **tried),
     "CIESS, agents alone": lambda tried: CIESS(compare=False, **LEARNED, **tried),
+    "CIESS, no walk": lambda tried: CIESS(agent={"walk_length": 0}, **tried),
     "CIESS, trained anew": lambda tried: CIESS(warm_start="fresh", **tried),
     "CIESS, agents alone, no walk": lambda tried: CIESS(
         compare=False, agent={"walk_length": 0}, **LEARNED, **tried
