@@ -3,8 +3,9 @@
 Each user's interactions are split 50/25/25 at random; tables have 128 columns. At 20,
 10 and 5 % of the tables' bytes, index included: equal sizes; random sizes (sorted by
 frequency or not; one draw, or the best of as many as CIESS spends steps); principal
-rows; SSEDS; CIESS, which retrains its best step and one width a table, with and without
-its walk; and its agents alone, so too, and with equal shares of all tables in all steps.
+rows; SSEDS; CIESS, which retrains its best step and one width a table, with and
+without its walk; its agents alone, so too, and with equal shares of all tables in all
+steps.
 CIESS, the best of many draws and draws "along directions" go on from the full model in
 its principal directions, as principal rows and SSEDS do; equal sizes, the other draws
 and what "CIESS, trained anew" finds are trained from scratch. Alignments learn with
