@@ -183,9 +183,12 @@ def test_budget_is_given_once(options):
 def test_budget_with_room_for_nothing(method, least):
     fields = [keras_eds.Field("user", 200, 8), keras_eds.Field("day", 7, 4)]
     for unit, amount in least.items():
-        EDSOracle(fields, keras_eds.Budget(**{unit: amount}), method())
+        oracle = EDSOracle(fields, keras_eds.Budget(**{unit: amount}), method())
+        less = keras_eds.Budget(**{unit: amount - 1})
         with pytest.raises(BudgetError, match=f"at least {amount} .*room for"):
-            EDSOracle(fields, keras_eds.Budget(**{unit: amount - 1}), method())
+            EDSOracle(fields, less, method())
+        with pytest.raises(BudgetError, match=f"at least {amount} .*room for"):
+            oracle.plan_for(less)
 
 
 def test_floor_above_the_budget(tmp_path, no_training):

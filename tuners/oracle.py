@@ -182,8 +182,12 @@ class EDSOracle(SavedOracle):
 
         Of several draws, such as sizes for ids and widths of fields, that which was
         best at the budget searched that is nearest.
+
+        Raises:
+            BudgetError: If nothing of any table fits in.
         """
         parsed = Budget.parse(budget)
+        check_room(self.fields, parsed, self.method)
         self.method.start(self.fields, [parsed], self.seed, self.trained)
         draw = self._best_draw(parsed)
         return _check_fits(self.method.plan(self.observe_ended(), parsed, draw), parsed)
