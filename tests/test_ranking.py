@@ -196,6 +196,23 @@ def test_top_items_are_those_of_a_full_sort(k):
     np.testing.assert_array_equal(top_items(scores, k), expected)
 
 
+@pytest.mark.parametrize("columns", [4000, 4021])
+def test_top_items_of_many_columns(columns):
+    """Ties and items ruled out included, in the last columns as in the others."""
+    scores = np.random.default_rng(0).integers(0, 300, (50, columns)).astype("float32")
+    scores[3:6] = -np.inf
+    scores[4, -1], scores[5, 7] = 1.0, 2.0
+    scores[7, -1] = scores[8, 0] = 999.0
+    found = top_items(scores, 4)
+    values = np.take_along_axis(scores, found, axis=1)
+    np.testing.assert_array_equal(values, -np.sort(-scores, axis=1)[:, :4])
+    assert all(len(set(row)) == 4 for row in found)
+    assert found[4, 0] == found[7, 0] == columns - 1
+    assert found[5, 0] == 7 and found[8, 0] == 0
+    with pytest.raises(ValueError, match="`k` must be an integer of at least 1"):
+        top_items(scores, 0)
+
+
 def naive_quality(kind, scores, ks):
     measured = naive(kind, scores, ks)
     users = {}
