@@ -250,6 +250,21 @@ def test_plans_fit_however_sure_masks_are(sure, wanted):
     assert plan.sizes() == {"user": int(0.3 * WIDTH)}
 
 
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.7])
+def test_ids_that_never_come_get_nothing_of_what_is_left(share):
+    field, budget = keras_eds.Field("user", 1000, WIDTH), keras_eds.Budget.parse(share)
+    logits = np.random.default_rng(0).normal(0, 2, (1, 2, WIDTH + 1)).astype("float32")
+    logits[0, 1, 0] = 1e30  # as masks hold ids without a count at the least size
+    never = np.arange(1000) % 5 > 1
+    sizes = FieldSizes(never.astype(int), logits, np.array([5.0, 0.0]))
+    method = AMTL()
+    state = method.start([field], [budget], 0, True)
+    learned = Outcome(0.5, learned=LearnedSizes({"user": sizes}))
+    state = method.observe(state, method.propose(state), learned)
+    [kept] = method.plan(state, budget)
+    assert kept.sizes[never].max() == 0 < kept.sizes[~never].max()
+
+
 def test_bad_input(tmp_path):
     fields = keras_eds.find_fields(build())
     with pytest.raises(BudgetError, match="`budget` must be at least"):

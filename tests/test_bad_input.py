@@ -20,7 +20,7 @@ from keras_eds.errors import (
     ProjectError,
     StageError,
 )
-from keras_eds.methods import AMTL, SSEDS
+from keras_eds.methods import AMTL, CIESS, SSEDS
 from keras_eds.tuners import EDSOracle
 
 X, Y = data()
@@ -570,3 +570,65 @@ def test_what_cannot_be_made_anew_is_refused_before_training(tmp_path):
 
     with pytest.raises(FieldError, match="`metrics`.*get_config"):
         search(tmp_path, unrenewable)
+
+
+@pytest.mark.parametrize("method", ["sseds", "amtl", "uniform"])
+def test_validation_ids_out_of_range(tmp_path, no_training, method):
+    x, y = val()
+    beyond = {**x, "item": np.full_like(x["item"], ITEMS)}
+    error = refused(tmp_path, method=method, fit={"validation_data": (beyond, y)})
+    assert isinstance(error, DataError)
+    assert f"`validation_data` must hold ids from 0 to {ITEMS - 1}" in str(error)
+
+
+def test_a_project_without_a_finished_stage_is_free(tmp_path):
+    nothing = keras_tuner.Objective("val_nothing", "max")
+    assert isinstance(refused(tmp_path, objective=nothing), DataError)
+    found = search(tmp_path, budget=0.3)
+    found.search(X, Y, validation_data=val(), **FIT)
+    assert len(found.get_best_plans()) == 1
+    error = refused(tmp_path, budget=0.4)
+    assert isinstance(error, ProjectError) and "same budget" in str(error)
+
+
+def test_a_probe_that_says_nothing_is_repeated(tmp_path):
+    tried = {"episodes": 1, "iterations": 1, "updates": 1, "steps": 1}
+    method = CIESS(compare=False, **tried)
+    x = {"user": X["user"] % 20, "item": X["item"] % 10}
+    unknown = {"user": np.full(64, 30), "item": np.full(64, 20)}
+    model = build()
+    model.fit(x, Y, verbose=0)
+    with pytest.raises(StageError, match="`validation_data` must carry ids that come"):
+        search(tmp_path, model, method=method).search(
+            x, Y, **FIT, validation_data=(unknown, np.arange(64)[:, None] % 2)
+        )
+    found = search(tmp_path, model, method=method)
+    found.search(x, Y, validation_data=(x, Y), **FIT)
+    assert len(found.get_best_plans()) == 1
+
+
+class LooksWholeTablesUp(keras.Model):
+    """Keras cannot call it on symbols when it loads it."""
+
+    def __init__(self):
+        super().__init__()
+        self.users = keras.layers.Embedding(USERS, 8)
+        self.last = keras.layers.Dense(1, activation="sigmoid")
+
+    def call(self, x):
+        whole = self.users(keras.ops.arange(USERS))
+        return self.last(keras.ops.take(whole, x["user"], axis=0))
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.filterwarnings("ignore:Model .looks_whole:UserWarning")
+def test_model_that_comes_back_in_part_is_refused():
+    model = LooksWholeTablesUp()
+    model.compile("adam", "binary_crossentropy")
+    model.fit(X, Y, verbose=0)
+    fields = keras_eds.find_fields(model)
+    plan = keras_eds.DimensionPlan.of_sizes(fields, {f.name: 8 for f in fields})
+    with pytest.raises(FieldError, match="3 weights .* came back.* function"):
+        keras_eds.apply_plan(model, plan)

@@ -21,7 +21,7 @@ from search_setup import (
 )
 
 import keras_eds
-from keras_eds.errors import BudgetError, DataError, ProjectError, StageError
+from keras_eds.errors import BudgetError, DataError, StageError
 from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
@@ -32,6 +32,7 @@ from keras_eds.surgery.fixed_masks import sizes_on
 from keras_eds.surgery.keras_private import all_layers
 from keras_eds.surgery.quality import measure_quality
 from keras_eds.surgery.sites import find_sites
+from keras_eds.tuners import project
 from keras_eds.tuners.trial_files import TrialFiles
 
 SMALL = {"random_steps": 1, "td3": {"hidden_units": [8], "batch_size": 16}}
@@ -731,17 +732,21 @@ def test_options_that_nobody_has_are_refused(agent, message):
         CIESS(agent=agent)
 
 
+def purpose_of(folder, method):
+    found = search(folder, build, 0.6, method=method)
+    return project.purpose(found.hypermodel.source.example, found.oracle)
+
+
 def test_another_quality_is_another_search(tmp_path):
-    search(tmp_path, build, 0.5, method=ciess(quality=lambda model: {}))
-    with pytest.raises(ProjectError, match="same method"):
-        search(tmp_path, build, 0.5, method=ciess())
+    mine = purpose_of(tmp_path, ciess())
+    assert mine == purpose_of(tmp_path, ciess())
+    assert mine != purpose_of(tmp_path, ciess(quality=lambda model: {}))
 
 
 def test_noise_survives_a_new_process(tmp_path):
     """A project is compared by what its method says of itself."""
-    for _ in range(2):
-        method = ciess(agent={**SMALL, "noise": GaussianNoise(2.0)})
-        search(tmp_path, build, 0.6, method=method)
-    with pytest.raises(keras_eds.errors.ProjectError, match="same method"):
-        other = ciess(agent={**SMALL, "noise": GaussianNoise(3.0)})
-        search(tmp_path, build, 0.6, method=other)
+    first, same, other = (
+        purpose_of(tmp_path, ciess(agent={**SMALL, "noise": GaussianNoise(scale)}))
+        for scale in (2.0, 2.0, 3.0)
+    )
+    assert first == same != other

@@ -63,6 +63,11 @@ class FitData:
         """The data without what only training needs."""
         return {k: v for k, v in self.training.items() if k in _DATA[:4]}
 
+    @property
+    def inspected_validation(self) -> dict[str, Any]:
+        """The validation data without what only `evaluate` needs."""
+        return {k: v for k, v in (self.validation or {}).items() if k in _DATA[:4]}
+
     def measured_on(self, which: str) -> dict[str, Any]:
         """What `surgery.measure` takes: the training or the validation data.
 

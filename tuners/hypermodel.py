@@ -21,7 +21,12 @@ from keras_eds.surgery.small_layer import Alignment, Values
 from keras_eds.tuners.fit_data import FitData, by_name
 from keras_eds.tuners.learning import learn
 from keras_eds.tuners.model_source import Builder, source_of
-from keras_eds.tuners.size_step import Quality, take_step, write_quality
+from keras_eds.tuners.size_step import (
+    Quality,
+    refuse_unmeasured,
+    take_step,
+    write_quality,
+)
 from keras_eds.tuners.stage import Stage
 from keras_eds.tuners.trial_files import TrialFiles, read_proposal
 from keras_eds.tuners.weights import load_weights, save_model, save_weights
@@ -90,6 +95,7 @@ class EDSHyperModel(keras_tuner.HyperModel):
             metrics = stage.probe(proposal, self._names_in(model))
             if proposal.settings.get("quality"):
                 write_quality(stage, self._names_in(model), self.quality)
+                refuse_unmeasured(files)
         elif proposal.stage == "learn":
             metrics = self._learn(stage, proposal, hp.values["eds/seed"])
         elif proposal.stage == "step":

@@ -30,8 +30,12 @@ def purpose(model: Any, oracle: EDSOracle) -> dict[str, Any]:
     }
 
 
-def claim(folder: Path, mine: dict[str, Any], overwrite: bool) -> None:
+def claim(
+    folder: Path, mine: dict[str, Any], overwrite: bool, joins: bool = False
+) -> None:
     """Checks that a folder is free, or for the same purpose.
+
+    It is free as long as no stage has ended there, but for a worker, which `joins`.
 
     Raises:
         ProjectError: If the folder holds another search, or is damaged.
@@ -49,7 +53,7 @@ def claim(folder: Path, mine: dict[str, Any], overwrite: bool) -> None:
         return
     theirs = read_json(path)
     different = sorted(key for key in mine if theirs.get(key) != mine[key])
-    if different:
+    if different and (joins or has_ended_trials(folder)):
         raise ProjectError(
             "`directory` must hold a search of the same "
             f"{', '.join(different)}. Received: {str(folder)!r}, where "

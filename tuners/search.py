@@ -125,7 +125,7 @@ class EDSSearch(SearchResults):
         )
         folder = Path(directory or ".") / (project_name or "untitled_project")
         purpose = project.purpose(hypermodel.source.example, self._eds_oracle)
-        project.claim(folder, purpose, overwrite)
+        project.claim(folder, purpose, overwrite, self._is_worker())
         super().__init__(
             self._eds_oracle,
             hypermodel=hypermodel,
@@ -189,13 +189,15 @@ class EDSSearch(SearchResults):
         batch = next(batches)
         first = batch[0] if isinstance(batch, tuple | list) else batch
         self.hypermodel.sample = first
-        inspect_batches(model, data.inspected, [f.name for f in self.fields])
+        names = [f.name for f in self.fields]
+        inspect_batches(model, data.inspected, names)
+        if data.validation is not None:
+            inspect_batches(model, data.inspected_validation, names, "validation_data")
         if self.quantize is not None:
             # What cannot be quantized is to be known before anything is trained.
             quantize_tables(model)
         check_objective(model, batch, data, self._eds_oracle.objective)
         if probe is not None and probe.get("quality"):
-            names = [f.name for f in self.fields]
             measured = data.measured_on(probe["data"])
             check_quality(model, measured, names, self.hypermodel.quality)
 

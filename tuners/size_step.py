@@ -13,6 +13,7 @@ from keras_eds.id_quality import Qualities
 from keras_eds.measurements import Measurements
 from keras_eds.methods import Proposal
 from keras_eds.methods.principal import principal_directions
+from keras_eds.methods.quality_ratio import check_measured
 from keras_eds.methods.tried_sizes import sizes_in
 from keras_eds.surgery.batches import read_batches
 from keras_eds.surgery.fixed_masks import sizes_on
@@ -21,6 +22,7 @@ from keras_eds.surgery.measure import strategy_scope
 from keras_eds.surgery.quality import measure_quality
 from keras_eds.surgery.sites import Site, sites_named
 from keras_eds.tuners.stage import Stage
+from keras_eds.tuners.trial_files import TrialFiles
 
 Quality = Callable[[Any], Any] | None
 
@@ -89,6 +91,19 @@ def write_quality(
     )
     scores = np.concatenate([q.score[q.examples > 0] for q in found.values()])
     return float(scores.mean()) if scores.size else 0.0
+
+
+def refuse_unmeasured(files: TrialFiles) -> None:
+    """Ends a probe that no size can be judged by: one that ended would be kept.
+
+    Raises:
+        DataError: If no id that comes in training was measured.
+    """
+    measured = files.read_measurements()
+    assert measured is not None
+    counts = {name: found.counts for name, found in measured.items()}
+    known = {name: of_ids for name, of_ids in counts.items() if of_ids is not None}
+    check_measured(Qualities.load(files.qualities), known)
 
 
 def check_quality(

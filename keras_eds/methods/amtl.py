@@ -214,7 +214,9 @@ def _wishes(
 
 
 def _chances(log_odds: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -500, 500))))
+    chances = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+    # "Never" is nothing at all, or what is left of a budget would go there.
+    return np.where(log_odds > -_NEVER, chances, 0.0)
 
 
 def _learned(state: SearchState) -> LearnedSizes:

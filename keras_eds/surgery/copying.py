@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def copy_model(model: keras.Model) -> keras.Model:
     and metric state start anew.
 
     Raises:
-        FieldError: If the model cannot be saved and loaded.
+        FieldError: If the model cannot be saved and loaded, or not all of it.
     """
     objects = custom_objects(model)
     try:
@@ -40,10 +41,25 @@ def copy_model(model: keras.Model) -> keras.Model:
             f"{type(error).__name__}: {error}. Give it a complete `get_config`, or "
             "pass a function that builds and compiles the model."
         ) from error
+    _check_whole(model, copy)
     if getattr(model, "compiled", False):
         compile_like(model, copy)
     _freeze_like(model, copy)
     return copy
+
+
+def _check_whole(model: keras.Model, copy: keras.Model) -> None:
+    """Keras warns, and draws layers anew, where it cannot call a model on symbols."""
+    lacking = Counter(tuple(v.shape) for v in model.weights)
+    lacking.subtract(tuple(v.shape) for v in copy.weights)
+    if any(lacking.values()):
+        raise FieldError(
+            "`model` must be whole when it is saved and loaded, since a search trains "
+            f"copies of it. Received: model {model.name!r} of type "
+            f"{type(model).__name__}, of whose {len(model.weights)} weights "
+            f"{len(copy.weights)} came back. Give it a `build` that builds all its "
+            "layers, or pass a function that builds and compiles the model."
+        )
 
 
 def _freeze_like(model: keras.Model, copy: keras.Model) -> None:

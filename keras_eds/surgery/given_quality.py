@@ -34,7 +34,7 @@ def given_quality(found: Any, fields: Sequence[Field]) -> Qualities:
 def _of_field(found: Any, field: Field) -> IdQuality:
     try:
         scores = np.asarray(found[field.name], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(
             "`quality` must give numbers under the name of every table. Received: "
             f"{type(found).__name__} without numbers for {field.name!r} "

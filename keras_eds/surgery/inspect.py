@@ -20,7 +20,10 @@ FIRST_BATCHES = 2
 
 
 def inspect_batches(
-    model: keras.Model, data: Mapping[str, Any], names: Sequence[str] | None = None
+    model: keras.Model,
+    data: Mapping[str, Any],
+    names: Sequence[str] | None = None,
+    argument: str = "x",
 ) -> None:
     """Refuses ids out of range, and tables that are read past their layer.
 
@@ -31,6 +34,7 @@ def inspect_batches(
         model: A Keras model, built or not; it is built on the first batch.
         data: `x`, `y`, `sample_weight`, `batch_size` as in `fit`.
         names: The fields to look at. Defaults to all.
+        argument: What errors call the data. Defaults to `"x"`.
 
     Raises:
         DataError: If there is no batch, or an id is out of range.
@@ -42,12 +46,12 @@ def inspect_batches(
         parts = batch if isinstance(batch, tuple | list) else (batch,)
         if not model.built:
             model(parts[0], training=False)
-        _inspect(model, _chosen(model, names), *parts)
+        _inspect(model, _chosen(model, names), argument, *parts)
         seen += 1
     if not seen:
         raise DataError(
-            "`x` must hold at least one batch. Received: no batch. Pass data that is "
-            "not empty and can be read again."
+            f"`{argument}` must hold at least one batch. Received: no batch. Pass data "
+            "that is not empty and can be read again."
         )
 
 
@@ -55,14 +59,16 @@ def _chosen(model: keras.Model, names: Sequence[str] | None) -> list[Site]:
     return [s for s in all_sites(model) if names is None or s.field.name in names]
 
 
-def _inspect(model: keras.Model, sites: Sequence[Site], x: Any, *labels: Any) -> None:
+def _inspect(
+    model: keras.Model, sites: Sequence[Site], argument: str, x: Any, *labels: Any
+) -> None:
     tables = {
         id(keras_private.table_variable(site.layer)): site.field.name for site in sites
     }
     scope = _ReadRecorder(tables)
     with ExitStack() as stack:
         for site in sites:
-            stack.enter_context(_watched(site, scope))
+            stack.enter_context(_watched(site, scope, argument))
         stack.enter_context(scope)
         outputs = model(x, training=False)
         if keras_training.has_own_loss(model):
@@ -102,12 +108,12 @@ class _ReadRecorder(keras.StatelessScope):  # type: ignore[misc]
 
 
 @contextmanager
-def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
+def _watched(site: Site, scope: _ReadRecorder, argument: str) -> Iterator[None]:
     own_call, lookup = vars(site.layer).get("call"), site.layer.call
 
     def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         refuse_gaps(site.field.name, inputs)
-        _check_range(site, inputs)
+        _check_range(site, inputs, argument)
         scope.depth += 1
         try:
             return lookup(inputs, *args, **kwargs)
@@ -121,14 +127,14 @@ def _watched(site: Site, scope: _ReadRecorder) -> Iterator[None]:
         keras_private.restore_call(site.layer, own_call)
 
 
-def _check_range(site: Site, inputs: Any) -> None:
+def _check_range(site: Site, inputs: Any, argument: str) -> None:
     ids = np.asarray(ops.convert_to_numpy(inputs))
     if ids.size == 0:
         return
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= site.field.input_dim:
         raise DataError(
-            f"`x` must hold ids from 0 to {site.field.input_dim - 1} for table "
-            f"{site.field.name!r}. Received: ids from {low} to {high}. Raise the "
+            f"`{argument}` must hold ids from 0 to {site.field.input_dim - 1} for "
+            f"table {site.field.name!r}. Received: ids from {low} to {high}. Raise the "
             "table's input_dim, or map unknown ids to one that is reserved for them."
         )
