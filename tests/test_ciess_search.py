@@ -21,7 +21,7 @@ from search_setup import (
 )
 
 import keras_eds
-from keras_eds.errors import BudgetError, DataError, StageError
+from keras_eds.errors import BudgetError, DataError, ProjectError, StageError
 from keras_eds.field import Field
 from keras_eds.id_quality import IdQuality, Qualities
 from keras_eds.measurements import Measurements
@@ -750,3 +750,13 @@ def test_noise_survives_a_new_process(tmp_path):
         for scale in (2.0, 2.0, 3.0)
     )
     assert first == same != other
+
+
+def test_options_that_differ_are_named(tmp_path):
+    project.sign(tmp_path / "begun", purpose_of(tmp_path, ciess(penalty=0.5)))
+    other = purpose_of(tmp_path, ciess(penalty=0.25))
+    with pytest.raises(
+        ProjectError, match="'penalty': 0.5}.*'penalty': 0.25}"
+    ) as error:
+        project.claim(tmp_path / "begun", other, overwrite=False, joins=True)
+    assert "same method" in str(error.value) and "episodes" not in str(error.value)

@@ -57,7 +57,8 @@ def claim(
         raise ProjectError(
             "`directory` must hold a search of the same "
             f"{', '.join(different)}. Received: {str(folder)!r}, where "
-            f"{_short(different[0], theirs)}, not {_short(different[0], mine)}. Choose "
+            f"{_shown(different[0], theirs, mine)}, "
+            f"not {_shown(different[0], mine, theirs)}. Choose "
             "another project_name, or start anew with overwrite=True."
         )
     for file in folder.glob("*.json"):
@@ -76,6 +77,11 @@ def sign(folder: Path, mine: dict[str, Any]) -> None:
     archive.write_bytes(folder / _FILE, json.dumps(mine, indent=1).encode())
 
 
-def _short(key: str, description: dict[str, Any]) -> str:
-    text = f"{key}={description.get(key)}"
+def _shown(key: str, description: dict[str, Any], other: dict[str, Any]) -> str:
+    """What is said under `key`; of a method's options those that differ."""
+    value, against = description.get(key), other.get(key)
+    if key == "method" and value and against and value[0] == against[0]:
+        options = {k: v for k, v in value[1].items() if against[1].get(k) != v}
+        value = [value[0], options]
+    text = f"{key}={value}"
     return text if len(text) < 120 else text[:117] + "..."
