@@ -505,3 +505,13 @@ def test_counts_what_is_there_and_no_gaps(kind):
     layer = MaskedTwinEmbedding(8, 4)
     layer.adapt(data)
     np.testing.assert_array_equal(layer.counts, [0, 1, 1, 2, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("do", ["fit", "evaluate", "predict"])
+def test_unbuilt_model_says_that_counts_are_not_known(do):
+    layers = [MaskedTwinEmbedding(5, 4), keras.layers.Flatten(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile("sgd", "mse")
+    labels = {} if do == "predict" else {"y": np.zeros((2, 1))}
+    with pytest.raises(ValueError, match="must know how often ids occur"):
+        getattr(model, do)(np.array([[0, 1], [2, 3]]), verbose=0, **labels)

@@ -47,8 +47,16 @@ class CountsVariable(keras.Variable):  # type: ignore[misc]
         return assigned
 
     def _look(self) -> bool:
-        if self._value is not None:
+        if self._value is not None and _is_set(self._value):
             with init_scope():
                 first = ops.convert_to_numpy(self._value[0])
             self._known = bool(first != UNKNOWN)
         return self._known
+
+
+def _is_set(value: Any) -> bool:
+    """TensorFlow gives a variable made in a function its first value afterwards."""
+    if keras.backend.backend() != "tensorflow":
+        return True
+    with init_scope():
+        return bool(value.is_initialized())

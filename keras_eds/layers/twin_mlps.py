@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -56,7 +57,10 @@ class TwinMLPs(keras.layers.Layer):
             kernel = self.add_weight(
                 name=f"kernel_{number}",
                 shape=shape if number else (shape[1], shape[0], shape[2]),
-                initializer=self._only_bias if last else self._he_uniform,
+                # A model that is not built yet may draw all weights after the last.
+                initializer=self._only_bias
+                if last
+                else partial(self._he_uniform, number),
             )
             self.kernels.append(kernel)
 
@@ -65,8 +69,7 @@ class TwinMLPs(keras.layers.Layer):
         kernel[:, -1] = self.first_logits
         return ops.convert_to_tensor(kernel, dtype)
 
-    def _he_uniform(self, shape: Any, dtype: Any = None) -> Any:
-        number = len(self.kernels)
+    def _he_uniform(self, number: int, shape: Any, dtype: Any = None) -> Any:
         inputs, units = shape[1 if number else 0] - 1, shape[2]
         seed = None if self.seed is None else self.seed + number
         # Each twin for itself: by the shape of all, Keras would count more inputs.
